@@ -1,0 +1,28 @@
+# `make run`: measure the suite `quick` and report. `make test`: everything that CI runs.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+
+.PHONY: run test golden clean
+
+run: $(READY)
+	@$(VENV)/bin/tandem run quick; code=$$?; \
+	if [ $$code -eq 0 ] || [ $$code -eq 3 ]; then $(VENV)/bin/tandem report latest --format html -o runs/report.html; fi; \
+	exit $$code
+
+test: $(READY)
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --quiet --check .
+	@$(VENV)/bin/mypy --no-error-summary
+	@$(VENV)/bin/python -m pytest -q
+
+golden: $(READY)
+	@$(VENV)/bin/python -m pytest -q --update-golden tests
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,101 @@
+"""Adjusting a suite from the command line: `--set key=value` and `--vary axis=a,b`."""
+
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from harness.errors import UserError, unknown
+from harness.spec import Block, Suite, Variant, Workload, repeated
+
+SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "timeout"}
+WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings"}
+VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name"}
+Settings = Callable[[Workload], set[str]]
+
+
+def set_value(suite: Suite, text: str, settings_of: Settings) -> Suite:
+    """Return the suite with `key=value` set everywhere; `settings_of` gives the fields of a workload's model."""
+    key, value = parted(text, "--set")
+    check_key(suite, key, settings_of)
+    if key in SUITE_FIELDS | {"seed"}:
+        suite = replace(suite, **{key: parsed(value)})
+    if key in SUITE_FIELDS:
+        return suite
+    blocks = [changed(block, key, parsed(value)) for block in suite.blocks]
+    if repeated(block.name for block in blocks):  # made alike by the setting: only their old names tell them apart
+        blocks = [replace(block, name=before.name) for block, before in zip(blocks, suite.blocks, strict=True)]
+    return replace(suite, blocks=tuple(blocks))
+
+
+def vary(suite: Suite, text: str, settings_of: Settings) -> Suite:
+    """Return the suite with an axis spread over values.
+
+    An axis of the workload (or of its model) repeats each block for each value. An axis of the variant
+    multiplies the variants of each block, and the baseline with the first value stays the baseline.
+    """
+    axis, values = parted(text, "--vary")
+    check_key(suite, axis, settings_of)
+    if axis in SUITE_FIELDS:
+        raise UserError(f"{axis!r} says how to measure and cannot be varied", f"use `--set {axis}=VALUE`")
+    points = [parsed(value) for value in values.split(",")]
+    if len(set(map(str, points))) < len(points):
+        raise UserError(f"--vary {text}: a value comes twice", "give each value once")
+    if axis in VARIANT_FIELDS:
+        return replace(suite, blocks=tuple(spread(block, axis, points) for block in suite.blocks))
+    blocks = [changed(block, axis, point, mark=True) for block in suite.blocks for point in points]
+    return replace(suite, blocks=tuple(blocks))
+
+
+def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
+    """Return the block with one field changed in its workload or all its variants; `mark` puts it into the name."""
+    if key in VARIANT_FIELDS:
+        return replace(block, variants=tuple(replace(variant, **{key: value}) for variant in block.variants))
+    workload = block.workload
+    if key in WORKLOAD_FIELDS:
+        changed_workload = replace(workload, **{key: value})
+    else:
+        changed_workload = replace(workload, settings={**workload.settings, key: value})
+    has_default_name = block.name == workload.slug
+    if has_default_name and (changed_workload.slug != workload.slug or not mark):
+        return replace(block, workload=changed_workload, name="")
+    return replace(block, workload=changed_workload, name=f"{block.name} {key}={value}" if mark else block.name)
+
+
+def spread(block: Block, axis: str, points: Sequence[Any]) -> Block:
+    """Return the block with every variant once a value."""
+    variants = [
+        replace(variant, name=f"{variant.name} {axis}={point}", **{axis: point})
+        for variant in block.variants
+        for point in points
+    ]
+    return replace(block, variants=tuple(variants), baseline=f"{block.baseline} {axis}={points[0]}")
+
+
+def check_key(suite: Suite, key: str, settings_of: Settings) -> None:
+    """Raise UserError for a key that no block knows."""
+    known = SUITE_FIELDS | WORKLOAD_FIELDS | VARIANT_FIELDS
+    for block in suite.blocks:
+        known = known | settings_of(block.workload)
+    if key not in known:
+        raise unknown("axis or setting", key, known)
+
+
+def parted(text: str, option: str) -> tuple[str, str]:
+    """Return both sides of `key=value`."""
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise UserError(f"{option} {text!r} is not of the form key=value", f"write for instance `{option} batch=4`")
+    return key, value
+
+
+def parsed(value: str) -> Any:
+    """Return the number, truth value or None that a text stands for, else the text."""
+    named = {"true": True, "false": False, "none": "none"}  # `compile=none` is a name
+    if value.lower() in named:
+        return named[value.lower()]
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    return found if isinstance(found, int | float | str) else value

@@ -1,0 +1,278 @@
+"""Compare: cases of one run with their baselines, or those of two runs with each other; refuses unlike with unlike."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from harness import stats
+from harness.errors import UserError
+from harness.figures import Figures, figures
+from harness.metrics import METRICS
+from harness.spec import Block, Case
+from harness.stats import Caution, Judgement
+from harness.store import Run
+
+COMPARED = (
+    "step_seconds",
+    "memory_peak_bytes",
+    "memory_peak_maxrss_bytes",
+    "held_out_loss",
+    "graphs",
+    "graph_breaks",
+    "recompiles",
+)
+DRIFT = 0.05  # docs/measuring.md, "Across machines": calibration probes must agree within this
+TWO_SESSIONS = Caution(
+    code="two sessions",
+    message="the runs were made at different times: how far the machine strayed between them is not in the interval",
+    remedy="measure both in one run, as two variants of a block",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A judgement and what it is about: a candidate against a baseline (two variants, or two runs) in a metric."""
+
+    block: str
+    case: str
+    baseline: str
+    candidate: str
+    metric: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """A variant against the baseline over several blocks: the geometric mean of those where both were measured."""
+
+    baseline: str
+    candidate: str
+    measured: int
+    blocks: int
+    judgement: Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakEven:
+    """After how many steps a variant has paid for its dearer first step.
+
+    `steps` is infinite for never and NaN for cannot tell, which may still be known to be not before `low`.
+    """
+
+    steps: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A field in which two runs are unlike, so that their figures do not compare."""
+
+    field: str
+    base: str
+    candidate: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """Two runs compared: what makes them not comparable, or else the comparisons."""
+
+    base: str
+    candidate: str
+    differences: tuple[Difference, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def compare(run: Run) -> list[Comparison]:
+    """Return each variant against its block's baseline."""
+    return against_baselines(figures(run))
+
+
+def against_baselines(found: Figures) -> list[Comparison]:
+    """Return each measured variant against its block's baseline, in every metric that both have."""
+    return [
+        comparison
+        for block in found.run.suite.blocks
+        for case in candidates(block)
+        for comparison in contrast(block, block.baseline_case, case, found)
+    ]
+
+
+def rungs(found: Figures) -> list[Comparison]:
+    """Return, for each block that is a ladder, the step time of each rung against the measured one before it."""
+    return [
+        comparison
+        for block in found.run.suite.blocks
+        if is_ladder(block)
+        for before, case in pairwise(filter(found.is_measured, block.cases))
+        for comparison in contrast(block, before, case, found, metrics=("step_seconds",))
+    ]
+
+
+def overall(found: Figures) -> list[Overall]:
+    """Return the step time over all blocks, for each variant that several of them compare with the same baseline."""
+    pairs: dict[tuple[str, str], list[tuple[Case, Case]]] = {}
+    for block in found.run.suite.blocks:
+        for case in candidates(block):
+            pairs.setdefault((block.baseline, case.variant.name), []).append((block.baseline_case, case))
+    return [
+        Overall(
+            baseline=baseline, candidate=candidate, measured=len(measured), blocks=len(both),
+            judgement=judge_together(measured, found),
+        )
+        for (baseline, candidate), both in pairs.items()
+        if len(both) > 1 and (measured := [pair for pair in both if all(map(found.is_measured, pair))])
+    ]  # fmt: skip
+
+
+def compare_runs(base: Run, candidate: Run) -> Between:
+    """Return the cases that both runs hold, candidate against base, unless the runs are unlike."""
+    return between(figures(base), figures(candidate))
+
+
+def between(base: Figures, candidate: Figures) -> Between:
+    """Return what `compare_runs` does, of runs already reduced."""
+    known = {case.id for case in candidate.run.suite.cases}
+    shared = [(block, case) for block in base.run.suite.blocks for case in block.cases if case.id in known]
+    if not shared:
+        raise UserError(
+            f"runs {base.run.id} and {candidate.run.id} share no case", "compare two runs of the same suite"
+        )
+    differences = tuple(unlike(base.run, candidate.run, [case for _, case in shared]))
+    return Between(
+        base=base.run.id,
+        candidate=candidate.run.id,
+        differences=differences,
+        comparisons=() if differences else tuple(between_sessions(base, candidate, shared)),
+    )
+
+
+def break_even(extra: float, step_seconds: float, judgement: Judgement) -> BreakEven:
+    """Return when `extra` seconds of first step are paid back, at the baseline's `step_seconds` and a ratio to it."""
+    if not all(map(math.isfinite, (extra, step_seconds, judgement.low))):
+        return BreakEven(steps=math.nan, low=math.nan, high=math.nan)
+    steps, high, low = (
+        max(extra, 0.0) / (step_seconds * (1 - ratio)) if ratio < 1 else math.inf
+        for ratio in (judgement.ratio, judgement.high, judgement.low)
+    )
+    is_known = judgement.verdict == "better" or judgement.low >= 1
+    return BreakEven(steps=steps if is_known else math.nan, low=low, high=high)
+
+
+def is_ladder(block: Block) -> bool:
+    """Tell whether each variant changes one thing against the one before, and never the same thing twice."""
+    changes = [changed(before, after) for before, after in pairwise(asdict(variant) for variant in block.variants)]
+    fields = [field for change in changes for field in change]
+    return len(changes) > 1 and all(len(change) == 1 for change in changes) and len(set(fields)) == len(fields)
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the fields other than the name that two variants do not share."""
+    return [field for field in before if field != "name" and before[field] != after[field]]
+
+
+def candidates(block: Block) -> list[Case]:
+    """Return the cases of a block that are compared with its baseline."""
+    return [case for case in block.cases if case != block.baseline_case]
+
+
+def contrast(
+    block: Block, base: Case, case: Case, found: Figures, metrics: Sequence[str] = COMPARED
+) -> Iterator[Comparison]:
+    """Yield the comparison of two cases of one block in each of `metrics` that both have."""
+    if not (found.is_measured(base) and found.is_measured(case)):
+        return
+    warnings = cautions(found, base, case)
+    for metric in metrics:
+        if found.of(base, metric) and found.of(case, metric):
+            yield Comparison(
+                block=block.name, case=case.id, baseline=base.variant.name, candidate=case.variant.name, metric=metric,
+                judgement=judge_pair(base, case, metric, found, warnings),
+            )  # fmt: skip
+
+
+def judge_pair(base: Case, case: Case, name: str, found: Figures, warnings: Sequence[Caution]) -> Judgement:
+    """Return the verdict on two cases that took turns."""
+    metric = METRICS[name]
+    if metric.noise == "exact":
+        return stats.judge_exact([*found.of(base, name).values()], [*found.of(case, name).values()], warnings)
+    return stats.judge([*log_ratios(base, case, name, found).values()], metric.margin, metric.better, warnings)
+
+
+def judge_together(pairs: Sequence[tuple[Case, Case]], found: Figures) -> Judgement:
+    """Return the verdict on the geometric mean of the pairs' step time ratios, computed launch by launch."""
+    metric = METRICS["step_seconds"]
+    together = stats.geometric_mean([log_ratios(base, case, metric.name, found) for base, case in pairs])
+    warnings = dict.fromkeys(warning for pair in pairs for warning in cautions(found, *pair))
+    return stats.judge([*together.values()], metric.margin, metric.better, [*warnings])
+
+
+def log_ratios(base: Case, case: Case, metric: str, found: Figures) -> dict[int, float]:
+    """Return log(case / base) by launch: step times paired round by round, other figures launch by launch."""
+    if metric == "step_seconds":
+        rounds, own = found.rounds.get(base.id, {}), found.rounds.get(case.id, {})
+        return {launch: stats.paired_log_ratio(rounds[launch], own[launch]) for launch in rounds if launch in own}
+    values, own_values = found.of(base, metric), found.of(case, metric)
+    return {launch: stats.log_ratio(values[launch], own_values[launch]) for launch in values if launch in own_values}
+
+
+def cautions(found: Figures, *cases: Case) -> list[Caution]:
+    """Return the warnings of the cases, each once."""
+    noted = [Caution(**warning) for case in cases for warning in found.outcomes[case.id]["warnings"]]
+    return list(dict.fromkeys(noted))
+
+
+def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[Block, Case]]) -> Iterator[Comparison]:
+    """Yield what two runs say of the cases that both measured."""
+    for block, case in shared:
+        if not (base.is_measured(case) and candidate.is_measured(case)):
+            continue
+        warnings = [*dict.fromkeys(cautions(base, case) + cautions(candidate, case)), TWO_SESSIONS]
+        for metric in map(METRICS.__getitem__, COMPARED):
+            before, after = ([*side.of(case, metric.name).values()] for side in (base, candidate))
+            if not (before and after):
+                continue
+            if metric.noise == "exact":
+                judgement = stats.judge_exact(before, after, warnings)
+            else:
+                judgement = stats.judge_unpaired(before, after, metric.margin, metric.better, warnings)
+            yield Comparison(
+                block=block.name, case=case.id, baseline=base.run.id, candidate=candidate.run.id, metric=metric.name,
+                judgement=judgement,
+            )  # fmt: skip
+
+
+def unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
+    """Yield every field that must be equal for two runs to compare and is not."""
+    for field, before, after in fields(base, candidate, shared):
+        if before != after:
+            yield Difference(field=field, base=str(before), candidate=str(after))
+    for label in labels(shared):
+        probes, own = (run.environments.get(label, {}).get("calibration", {}) for run in (base, candidate))
+        for probe in probes:
+            strayed = abs(stats.log_ratio(float(probes[probe]), float(own.get(probe, math.nan))))
+            if not strayed <= math.log1p(DRIFT):
+                yield Difference(
+                    field=f"{label}: calibration {probe}", base=f"{probes[probe]} s", candidate=f"{own.get(probe)} s"
+                )
+
+
+def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, base's value, candidate's value) of what must be equal."""
+    for name in ("name", "quality_steps"):
+        yield f"suite: {name}", getattr(base.suite, name), getattr(candidate.suite, name)
+    for name in dict.fromkeys(case.workload.data for case in shared):
+        digests = [run.meta["data"].get(name, {}).get("sha256") for run in (base, candidate)]
+        yield f"data {name}: sha256", digests[0], digests[1]
+    for label in labels(shared):
+        before, after = (run.environments.get(label, {}) for run in (base, candidate))
+        if before.get("fingerprint") != after.get("fingerprint"):
+            for name in sorted({*before, *after} - {"line", "calibration"}):
+                yield f"{label}: {name}", before.get(name), after.get(name)
+
+
+def labels(cases: Sequence[Case]) -> list[str]:
+    """Return the interpreters that the cases ran in."""
+    return list(dict.fromkeys(case.variant.torch for case in cases))

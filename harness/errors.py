@@ -1,0 +1,23 @@
+"""The failures that are not bugs: a user's mistake, and what a machine cannot do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake the user can mend: what happened and where, then what to do. Exit code 2."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+
+
+class Unavailable(Exception):
+    """What a case asks for is beyond this machine, device or torch; the message says why."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name nobody knows, with the closest known names."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=2, cutoff=0.5)
+    guess = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return UserError(f"no {kind} {name!r}", f"{guess}known: {', '.join(names)}")

@@ -1,0 +1,372 @@
+"""A launch: fresh workers for one block, asked in turn; each failure is an outcome, never an exception."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from harness import pace, sentinel
+from harness.conditions import Conditions
+from harness.correct import disagreement, is_as_asked
+from harness.errors import UserError
+from harness.peer import CaseFailure, Peer
+from harness.plan import turns
+from harness.progress import Progress
+from harness.ratios import Ratios
+from harness.spec import Block, Case, Suite, Variant
+from harness.stopwatch import Stopwatch
+from harness.store import Recorder, Row
+
+OBSERVED_STEPS = 5
+TRACED_STEPS = 3
+
+
+class Launch:
+    """One launch of a block: fresh processes, one for each variant that still works."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        block: Block,
+        number: int,
+        recorder: Recorder,
+        conditions: Conditions,
+        progress: Progress,
+        watch: Stopwatch,
+    ) -> None:
+        self.suite = suite
+        self.block = block
+        self.number = number
+        self.recorder = recorder
+        self.conditions = conditions
+        self.progress = progress
+        self.watch = watch
+        self.cases = {case.id: case for case in block.cases if self.still_works(case)}
+        self.peers: dict[str, Peer] = {}
+        self.turn_steps: dict[str, int] = {}
+        self.recompiles: dict[str, int] = {}
+        self.turn = 0
+        self.steps: list[Row] = []
+
+    @property
+    def peers_left(self) -> bool:
+        """Tell whether any case is still being measured."""
+        return bool(self.cases)
+
+    @property
+    def is_first(self) -> bool:
+        """Tell whether this launch compiles cold, checks, scores and traces."""
+        return self.number == 1
+
+    def still_works(self, case: Case) -> bool:
+        """Tell whether the case has not failed in an earlier launch."""
+        return bool(self.recorder.outcomes.get(case.id, {}).get("status", "ok") == "ok")
+
+    def run(self, ratios: Ratios) -> None:
+        """Measure; whatever happens, no worker is left alive."""
+        for case in self.cases:
+            self.recorder.outcome(case, self.block.name, "ok", None, self.number)
+        try:
+            self.start()
+            self.build()
+            self.compare_builds()
+            if self.is_first and self.cases:
+                reference = self.write_reference()
+                self.each("check", lambda case, peer: self.check(case, peer, reference))
+                self.each("quality", self.quality)
+            else:
+                self.each("first step", self.first_step)
+            self.each("warm up", self.warm_up)
+            self.rounds()
+            self.each("observe", self.observe)
+            if self.is_first and self.conditions.trace:
+                self.each("trace", self.trace)
+            with self.watch("startup"):
+                for peer in self.peers.values():
+                    peer.leave()
+        finally:
+            for peer in self.peers.values():
+                peer.kill()
+        self.recorder.launch_done(self.block.name, self.number)
+        ratios.add(self.steps)
+        self.progress.launch_done(self.block, self.number, ratios.by_case)
+
+    def each(self, what: str, action: Callable[[Case, Peer], None]) -> None:
+        """Do something with every living case in turn; one that fails ends, the others go on."""
+        for case in list(self.cases.values()):
+            self.attempt(what, case, action)
+
+    def attempt(self, what: str, case: Case, action: Callable[[Case, Peer], None]) -> None:
+        """Do something with one case, unless it has ended."""
+        if case.id not in self.cases:
+            return
+        self.progress.doing(self.block, self.number, case, what)
+        try:
+            action(case, self.peers[case.id])
+        except CaseFailure as failure:
+            self.end(case, failure)
+
+    def end(self, case: Case, failure: CaseFailure) -> None:
+        """Record how a case failed and let its worker go."""
+        self.recorder.outcome(case.id, self.block.name, failure.status, str(failure), self.number)
+        self.progress.failed(case, failure.status, str(failure))
+        del self.cases[case.id]
+        if peer := self.peers.pop(case.id, None):
+            peer.kill()
+
+    # Each of the following asks one thing of one worker.
+
+    def start(self) -> None:
+        """Start all workers side by side; only they import at the same time, nothing is timed yet."""
+        with self.watch("startup"):
+            began = {}
+            for case in self.cases.values():
+                began[case.id] = perf_counter()
+                self.peers[case.id] = self.peer(case.id, case.variant)
+                self.peers[case.id].send("hello", **self.conditions.greeting(case.variant))
+
+            def greet(case: Case, peer: Peer) -> None:
+                peer.receive("hello", self.suite.timeout)
+                self.put(case.id, "startup_seconds", perf_counter() - began[case.id])
+
+            self.each("start", greet)
+            self.each("start", self.describe)
+
+    def peer(self, name: str, variant: Variant) -> Peer:
+        """Start a worker for this launch."""
+        return self.conditions.peer(
+            variant,
+            name=name,
+            work=self.recorder.work,
+            log=self.recorder.path / "logs" / f"{name}.{self.number}.txt",
+            record=self.recorder.event,
+        )
+
+    def describe(self, case: Case, peer: Peer) -> None:
+        """Learn what the interpreter and machine are, once an interpreter."""
+        label = case.variant.torch
+        if label in self.recorder.described:
+            return
+        greeting = {**self.conditions.greeting(case.variant), "describe": asdict(case.variant)}
+        found = peer.ask("hello", self.suite.timeout, **greeting)["environment"]
+        earlier = self.recorder.environments.get(label, found)
+        if earlier["fingerprint"] != found["fingerprint"]:
+            message = f"interpreter {label!r} or its machine is not the one this run began with: {found['line']}"
+            raise UserError(message, f"finish it where it began ({earlier['line']}), or start a new run")
+        self.recorder.environments[label] = earlier
+        self.recorder.described.add(label)
+
+    def build(self) -> None:
+        """Build all models, optimizers and data side by side: importing what they need takes most of it."""
+        began = perf_counter()
+        for case, peer in self.peers.items():
+            peer.send("build", **self.recipe(self.cases[case].variant))
+
+        def receive(case: Case, peer: Peer) -> None:
+            reply = peer.receive("build", self.suite.timeout)
+            self.put(case.id, "build_seconds", perf_counter() - began)
+            self.put_all(case.id, reply["metrics"])
+            self.recorder.fact(case.id, {**reply["facts"], "attention_requested": case.variant.attention})
+
+        with self.watch("build"):
+            self.each("build", receive)
+
+    def recipe(self, variant: Variant) -> dict[str, Any]:
+        """Return what a worker needs to build a variant of this block's workload."""
+        workload = self.block.workload
+        return {
+            "workload": asdict(workload),
+            "variant": asdict(variant),
+            "config": dict(self.conditions.configs[self.block.name]),
+            "data": dict(self.conditions.data[workload.data]),
+            "folders": [str(folder) for folder in self.conditions.folders],
+        }
+
+    def compare_builds(self) -> None:
+        """End every case whose initial weights or first batch are not the baseline's, bit for bit."""
+        if self.block.baseline_case.id not in self.cases:
+            return
+        expected = self.recorder.outcomes[self.block.baseline_case.id]["facts"]
+        for case in list(self.cases.values()):
+            facts = self.recorder.outcomes[case.id]["facts"]
+            for key, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
+                if case.id in self.cases and facts[key] != expected[key]:
+                    self.end(case, CaseFailure("wrong", f"its {what} are not the baseline's, bit for bit"))
+
+    def write_reference(self) -> tuple[Path, str | None]:
+        """Run the first steps in float64 with the formula; return where they are, or why there are none."""
+        path = self.recorder.work / f"{self.block.baseline_case.id}.npz"
+        baseline = self.block.baseline_case.variant
+        variant = Variant(name="reference", precision="fp64", device=baseline.device, threads=baseline.threads)
+        self.progress.doing(self.block, self.number, self.block.baseline_case, "float64 reference")
+        with self.watch("check"):
+            peer = self.peer(f"{self.block.baseline_case.id}--reference", variant)
+            try:
+                peer.ask("hello", self.suite.timeout, **self.conditions.greeting(variant))
+                peer.ask("build", self.suite.timeout, **self.recipe(variant))
+                peer.ask("check", self.suite.timeout, steps=self.suite.check_steps, write=str(path))
+            except CaseFailure as failure:
+                return path, f"no reference: {failure}"
+            finally:
+                peer.kill()
+        return path, None
+
+    def check(self, case: Case, peer: Peer, reference: tuple[Path, str | None]) -> None:
+        """Run the first steps, the very first one cold, and compare them with the reference."""
+        path, absent = reference
+        began = perf_counter()
+        reply = peer.ask(
+            "check", self.suite.timeout, steps=self.suite.check_steps, against=None if absent else str(path)
+        )
+        self.watch.add("check", perf_counter() - began - reply["seconds"])
+        self.started(case, reply)
+        for step, loss in enumerate(reply["losses"]):
+            self.put(case.id, "training_loss", number_of(loss), step=step)
+        errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}
+        self.put_all(case.id, errors)
+        note = absent or reply.get("reference")
+        self.recorder.fact(case.id, {"reference": note or "float64 formula"})
+        if note:
+            self.recorder.warn(case.id, "no reference", note, "read its speed as unchecked")
+        if reason := disagreement(errors, reply["losses"], case.variant.precision):
+            raise CaseFailure("wrong", reason)
+
+    def first_step(self, case: Case, peer: Peer) -> None:
+        """Run this process's first step, with the compile cache that launch 1 has filled."""
+        began = perf_counter()
+        reply = peer.ask("measure", self.suite.timeout, steps=1, first=True)
+        self.started(case, {**reply, "seconds": number_of(reply["wall"])})
+        self.watch.add("warmup", perf_counter() - began - number_of(reply["wall"]))
+
+    def started(self, case: Case, reply: Mapping[str, Any]) -> None:
+        """Record a first step: how long it took and what compiling took of it."""
+        temperature = "cold" if self.is_first else "warm"
+        self.watch.add("warmup" if case.variant.compile == "none" else "compile", reply["seconds"])
+        self.put(case.id, f"{temperature}_first_step_seconds", reply["seconds"])
+        self.put_all(case.id, reply.get("metrics", {}))
+        compiling = reply.get("compile", {})
+        for stage in ("compile", "dynamo", "aot", "inductor"):
+            if f"{stage}_seconds" in compiling:
+                self.put(case.id, f"{temperature}_{stage}_seconds", compiling[f"{stage}_seconds"])
+
+    def quality(self, case: Case, peer: Peer) -> None:
+        """Train to the suite's quality_steps and score on held-out data."""
+        if self.suite.quality_steps == 0:
+            return
+        with self.watch("quality"):
+            reply = peer.ask("quality", self.suite.timeout, steps=self.suite.quality_steps)
+        for step, loss in enumerate(reply["losses"], start=self.suite.check_steps):
+            self.put(case.id, "training_loss", number_of(loss), step=step)
+        self.put_all(case.id, {name: number_of(value) for name, value in reply["metrics"].items()})
+        if not all(math.isfinite(number_of(loss)) for loss in reply["losses"]):
+            raise CaseFailure("wrong", "its training loss is not a number")
+
+    def warm_up(self, case: Case, peer: Peer) -> None:
+        """Step until two windows of steps agree, or for as long as warming up may take."""
+        device = self.recorder.outcomes[case.id]["facts"]["device"]
+        seconds: list[float] = []
+        fresh: list[float] = []  # since the last compilation
+        while not pace.is_steady(fresh, device):
+            if pace.is_exhausted(seconds):
+                remedy = "close what else runs on this machine, or read its verdicts as unsure"
+                self.recorder.warn(case.id, "no steady state", "its step time never settled", remedy)
+                break
+            with self.watch("warmup"):
+                reply = peer.ask("measure", self.suite.timeout, steps=pace.next_warm_up(fresh))
+            compiled_again = reply.get("recompiles", 0) > self.recompiles.get(case.id, 0)
+            self.recompiles[case.id] = reply.get("recompiles", 0)
+            steps = [number_of(value) for value in reply["seconds"]]
+            seconds += steps
+            fresh = steps if compiled_again else fresh + steps
+            self.check_loss(reply)
+        self.turn_steps[case.id] = pace.steps_per_turn(median(seconds[-pace.WINDOW :]))
+
+    def rounds(self) -> None:
+        """Visit the cases in the planned order, one untimed step after each switch."""
+        sentinels = {case: sentinel.Watch() for case in self.cases}
+        for turn in turns(self.suite, self.block, self.number):
+            if turn.case in self.cases:
+
+                def visit(case: Case, peer: Peer, number: int = turn.round) -> None:
+                    began, before = perf_counter(), sentinel.look(peer.process.pid)
+                    reply = peer.ask("measure", self.suite.timeout, settle=1, steps=self.turn_steps[case.id])
+                    sentinels[case.id].add(before, sentinel.look(peer.process.pid))
+                    wall = number_of(reply["wall"])
+                    self.watch.add("timed", wall)
+                    self.watch.add("warmup", perf_counter() - began - wall)
+                    self.record_turn(case, number, reply)
+                    self.watch_recompiles(case, reply)
+
+                self.attempt(f"round {turn.round}", self.cases[turn.case], visit)
+
+        for case in self.cases:
+            self.judge_quiet(case, sentinels[case].shares())
+
+    def judge_quiet(self, case: str, shares: Mapping[str, float]) -> None:
+        """Record what others took of the machine, and warn if it was much."""
+        self.put_all(case, shares)
+        if shares.get("others_share", 0) > sentinel.BUSY or shares.get("steal_share", 0) > sentinel.STOLEN:
+            others, steal = shares["others_share"], shares["steal_share"]
+            message = f"while it ran, other processes took {others:.0%} of the machine and its host {steal:.0%}"
+            remedy = "measure again on a quieter machine, or with more launches"
+            self.recorder.warn(case, "busy machine", message, remedy)
+
+    def record_turn(self, case: Case, number: int, reply: Mapping[str, Any]) -> None:
+        """Write down the steps of a turn."""
+        self.turn += 1
+        rows: list[Row] = [
+            (case.id, self.number, number, self.turn, step, "step_seconds", number_of(seconds))
+            for step, seconds in enumerate(reply["seconds"])
+        ]
+        self.steps += rows
+        self.recorder.rows(rows)
+        self.check_loss(reply)
+
+    def watch_recompiles(self, case: Case, reply: Mapping[str, Any]) -> None:
+        """Warn of a compilation inside the rounds."""
+        if reply.get("recompiles", 0) > self.recompiles.get(case.id, 0):
+            remedy = "look at its recompile reasons, then fix the shapes or the code that changes"
+            self.recorder.warn(case.id, "recompiled", "it compiled again between timed steps", remedy)
+
+    def check_loss(self, reply: Mapping[str, Any]) -> None:
+        """End a case whose loss is no number."""
+        if not math.isfinite(number_of(reply["loss"])):
+            raise CaseFailure("wrong", f"its training loss is {reply['loss']}")
+
+    def observe(self, case: Case, peer: Peer) -> None:
+        """Record phases, memory and counts, in turns of their own."""
+        with self.watch("observe"):
+            reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS)
+        self.put_all(case.id, reply["metrics"])
+        self.recorder.fact(case.id, reply.get("facts", {}))
+
+    def trace(self, case: Case, peer: Peer) -> None:
+        """Record a profile, and which attention kernel it shows."""
+        folder = self.recorder.path / "traces" / case.id
+        with self.watch("trace"):
+            reply = peer.ask("trace", self.suite.timeout, steps=TRACED_STEPS, folder=str(folder))
+        actual = reply["attention_actual"]
+        if "kernels_per_step" in reply:
+            self.put(case.id, "kernels_per_step", reply["kernels_per_step"])
+        self.recorder.fact(case.id, {"operators": reply["operators"], "attention_actual": actual})
+        if not is_as_asked(case.variant, actual):
+            message = f"asked for {case.variant.attention}, the trace shows {actual}"
+            self.recorder.warn(case.id, "other kernel", message, "read its figures as those of the kernel shown")
+
+    def put(self, case: str, metric: str, value: float, step: int = 0) -> None:
+        """Write one observation outside the rounds."""
+        self.recorder.rows([(case, self.number, 0, self.turn, step, metric, value)])
+
+    def put_all(self, case: str, metrics: Mapping[str, Any]) -> None:
+        """Write observations outside the rounds."""
+        self.recorder.rows(
+            [(case, self.number, 0, self.turn, 0, name, number_of(value)) for name, value in metrics.items()]
+        )
+
+
+def number_of(value: float | str) -> float:
+    """Return a number off the wire, where NaN and infinity are strings."""
+    return float(value)

@@ -1,0 +1,96 @@
+"""Loading a suite: by name or path, adjusted, and every name in it looked up before anything runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import adjust, names
+from harness.errors import UserError, unknown
+from harness.spec import Block, Suite, Workload
+
+
+def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -> tuple[Suite, list[Path]]:
+    """Return the suite, with `--set` and `--vary` applied, and the folders where its path names are looked up."""
+    named = names.find("suite", name)
+    folders = [named.path.parent] if name.partition(":")[0].endswith(".py") else []
+    suite = made(named)
+
+    def settings_of(workload: Workload) -> set[str]:
+        return model_fields(workload, folders)
+
+    for text in settings:
+        check_values(text, folders)
+        suite = adjust.set_value(suite, text, settings_of)
+    for text in axes:
+        check_values(text, folders)
+        suite = adjust.vary(suite, text, settings_of)
+    return suite, folders
+
+
+def check_values(text: str, folders: Sequence[Path]) -> None:
+    """Raise UserError for a value of `key=a,b` that should be a name and is none."""
+    key, _, values = text.partition("=")
+    if key in ("model", "attention", "task", "data"):
+        for value in values.split(","):
+            names.find(key, value, folders)
+
+
+def made(named: names.Named) -> Suite:
+    """Call the suite file's function."""
+    try:
+        suite = named.load()()
+    except UserError as error:
+        raise UserError(f"suite {named.name!r}: {error}") from None
+    except Exception as error:  # the file is the user's: whatever it raises is their mistake, told in one line
+        raise UserError(f"suite {named.name!r} raises {type(error).__name__}: {error}", f"mend {named.path}") from error
+    if not isinstance(suite, Suite):
+        raise UserError(f"suite {named.name!r} returns {type(suite).__name__}", "return a harness.spec.Suite")
+    return suite
+
+
+def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) -> None:
+    """Raise UserError for the first task, model, size, attention, data or interpreter that nobody knows."""
+    labels = [*labels, "current"]
+    for block in suite.blocks:
+        names.find("task", block.workload.task, folders)
+        names.find("data", block.workload.data, folders)
+        config(block, folders)
+        for variant in block.variants:
+            names.find("attention", variant.attention, folders)
+            if variant.torch not in labels:
+                error = unknown("interpreter", variant.torch, labels)
+                raise UserError(f"variant {variant.name!r}: {error}", f"map it with `--python {variant.torch}=PATH`")
+
+
+def config(block: Block, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the model's configuration: its size, then the workload's settings."""
+    workload = block.workload
+    named = names.find("model", workload.model, folders)
+    sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
+    if workload.size is not None and workload.size not in sizes:
+        raise unknown(f"size of model {workload.model!r}", workload.size, sizes)
+    known = model_fields(workload, folders)
+    for key in workload.settings:
+        if key not in known and named.parameters() is not None:
+            raise unknown(f"setting of model {workload.model!r}", key, known)
+    return {**(sizes[workload.size] if workload.size else {}), **workload.settings}
+
+
+def model_fields(workload: Workload, folders: Sequence[Path]) -> set[str]:
+    """Return the fields that a workload's model can be configured by, without importing it."""
+    named = names.find("model", workload.model, folders)
+    sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
+    return {*(named.parameters() or ()), *(key for size in sizes.values() for key in size)}
+
+
+def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Make the data of all workloads, or find them made; return data name -> manifest."""
+    wanted = {block.workload.data for block in suite.blocks}
+    return {name: names.find("data", name, folders).load()(folder) for name in sorted(wanted)}
+
+
+def with_limits(suite: Suite, launches: int | None, rounds: int | None, budget: float | None) -> Suite:
+    """Return the suite with the measuring options of the command line."""
+    given = {"launches": launches, "rounds": rounds, "budget": budget}
+    return replace(suite, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

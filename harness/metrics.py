@@ -1,0 +1,117 @@
+"""The one table of metrics: unit, which way is better, how it varies, how it is derived."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A figure of a case, in base units (seconds, bytes, FLOP, nats)."""
+
+    name: str
+    unit: str
+    better: Literal["lower", "higher", "neither"]
+    noise: Literal["timed", "exact", "sampled"]
+    summary: str
+    margin: float = 0.0
+    derive: Callable[[Mapping[str, float]], float] | None = None
+    """From a launch's observed metrics; raises KeyError where one of them is missing."""
+
+
+def timed(name: str, summary: str) -> Metric:
+    """Return a metric in seconds that the machine's mood moves; margin 3 % (docs/measuring.md)."""
+    return Metric(name=name, unit="s", better="lower", noise="timed", summary=summary, margin=0.03)
+
+
+def memory(name: str, summary: str) -> Metric:
+    """Return a metric in bytes; margin 1 %."""
+    return Metric(name=name, unit="B", better="lower", noise="sampled", summary=summary, margin=0.01)
+
+
+def count(name: str, unit: str, summary: str) -> Metric:
+    """Return a metric that repeats exactly."""
+    return Metric(name=name, unit=unit, better="neither", noise="exact", summary=summary)
+
+
+def error(name: str, summary: str) -> Metric:
+    """Return a relative error against float64: ||x - ref|| / ||ref||."""
+    return Metric(name=name, unit="1", better="lower", noise="sampled", summary=summary)
+
+
+def rate(name: str, unit: str, amount: str, summary: str) -> Metric:
+    """Return work over time: `amount` of a step over the seconds of a step."""
+    return Metric(
+        name=name, unit=unit, better="higher", noise="timed", summary=summary, margin=0.03,
+        derive=lambda values: values[amount] / values["step_seconds"],
+    )  # fmt: skip
+
+
+TABLE = (
+    timed("step_seconds", "time of a training step, median"),
+    timed("step_p90_seconds", "time of a training step, 90th percentile"),
+    rate("tokens_per_second", "tokens/s", "tokens", "tokens trained on a second, padding apart"),
+    rate("samples_per_second", "samples/s", "samples", "samples trained on a second"),
+    rate("flop_per_second", "FLOP/s", "flop", "floating-point operations a second, model's own count"),
+    timed("data_seconds", "phase of a step: making the batch and moving it to the device"),
+    timed("forward_seconds", "phase of a step: forward pass and loss"),
+    timed("backward_seconds", "phase of a step: backward pass"),
+    timed("optimizer_seconds", "phase of a step: clipping and optimizer"),
+    timed("startup_seconds", "starting the worker: interpreter and imports"),
+    timed("build_seconds", "building model, optimizer and data"),
+    timed("cold_first_step_seconds", "first step with an empty compile cache"),
+    timed("warm_first_step_seconds", "first step of a fresh process with a filled compile cache"),
+    timed("cold_compile_seconds", "compiling with an empty cache, all stages"),
+    timed("warm_compile_seconds", "compiling with a filled cache, all stages"),
+    timed("cold_dynamo_seconds", "of the cold compile: tracing Python (Dynamo)"),
+    timed("cold_aot_seconds", "of the cold compile: deriving the backward graph (AOTAutograd)"),
+    timed("cold_inductor_seconds", "of the cold compile: generating and building kernels (Inductor)"),
+    timed("warm_dynamo_seconds", "of the warm compile: tracing Python (Dynamo)"),
+    timed("warm_aot_seconds", "of the warm compile: deriving the backward graph (AOTAutograd)"),
+    timed("warm_inductor_seconds", "of the warm compile: generating and building kernels (Inductor)"),
+    count("graphs", "1", "graphs that torch.compile made"),
+    count("graph_breaks", "1", "places where torch.compile fell back to Python"),
+    count("recompiles", "1", "compilations after the first of the same code"),
+    count("kernels_per_step", "1", "GPU kernels of a step, from the trace"),
+    memory("memory_peak_bytes", "highest memory of a steady step (CUDA: allocated; CPU: resident, VmHWM)"),
+    memory("memory_peak_maxrss_bytes", "highest resident memory of the process so far, where it cannot be reset"),
+    memory("memory_cold_peak_bytes", "highest memory up to the end of the first step, compiling included"),
+    memory("memory_reserved_bytes", "highest memory that CUDA's caching allocator reserved"),
+    memory("memory_parameters_bytes", "memory of the parameters and buffers"),
+    memory("memory_gradients_bytes", "memory of the gradients"),
+    memory("memory_optimizer_bytes", "memory of the optimizer's state"),
+    memory("memory_activations_bytes", "memory that the forward pass saves for the backward pass"),
+    count("tokens", "tokens", "tokens in a step, padding apart"),
+    count("samples", "samples", "samples in a step"),
+    count("parameters", "1", "trained parameters"),
+    count("flop", "FLOP", "floating-point operations of a step, forward and backward, causal attention counted full"),
+    error("output_error", "first step's outputs against float64"),
+    error("loss_error", "first step's loss against float64"),
+    error("gradient_error", "first step's gradients against float64"),
+    error("losses_error", "losses of the first steps of training against float64"),
+    Metric(
+        name="held_out_loss",
+        unit="nats",
+        better="lower",
+        noise="sampled",
+        margin=0.01,
+        summary="loss on held-out text after the suite's quality_steps of training",
+    ),
+    Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
+    Metric(
+        name="steal_share",
+        unit="1",
+        better="lower",
+        noise="sampled",
+        summary="share of the machine's time that its host gave to others, during a turn",
+    ),
+    Metric(
+        name="others_share",
+        unit="1",
+        better="lower",
+        noise="sampled",
+        summary="share of the machine's time that processes outside this run took, during a turn",
+    ),
+)
+
+METRICS = {metric.name: metric for metric in TABLE}

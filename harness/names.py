@@ -1,0 +1,151 @@
+"""Names: a short name is a file in `suites/`, `path/file.py:function` anything; read without importing."""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.errors import UserError, unknown
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of thing that is named: the folders it lives in and the function its file defines."""
+
+    folders: tuple[str, ...]
+    function: str
+
+
+KINDS = {
+    "model": Kind(folders=("suites/models",), function="build"),
+    "attention": Kind(folders=("suites/attention",), function="attention"),
+    "task": Kind(folders=("suites/pretraining", "suites/finetuning"), function="prepare"),
+    "data": Kind(folders=("suites/data",), function="prepare"),
+    "suite": Kind(folders=("suites/definitions",), function="suite"),
+    "format": Kind(folders=("reports/formats",), function="render"),
+    "view": Kind(folders=("reports/views",), function="view"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Where a name leads: a file and the function in it."""
+
+    kind: str
+    name: str
+    path: Path
+    function: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the file's docstring."""
+        return (ast.get_docstring(self._tree()) or "").split("\n")[0]
+
+    def literal(self, name: str, default: Any) -> Any:
+        """Return the value of the top-level literal `name` in the file, read without importing it."""
+        for node in self._tree().body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and target.id == name and isinstance(node, ast.Assign | ast.AnnAssign):
+                try:
+                    return ast.literal_eval(node.value) if node.value else default
+                except ValueError:
+                    raise UserError(
+                        f"{self.path.name}: {name} is not a plain literal", "write its values out"
+                    ) from None
+        return default
+
+    def parameters(self) -> list[str] | None:
+        """Return the keyword parameters of the function, or None if it takes any."""
+        for node in self._tree().body:
+            if isinstance(node, ast.FunctionDef) and node.name == self.function:
+                return None if node.args.kwarg else [item.arg for item in node.args.kwonlyargs]
+        return None
+
+    def load(self) -> Callable[..., Any]:
+        """Import the file and return the function."""
+        function = getattr(self.module(), self.function, None)
+        if not callable(function):
+            raise UserError(f"{self.path} defines no function {self.function!r}", f"a {self.kind} file needs one")
+        return function  # type: ignore[no-any-return]
+
+    def module(self) -> ModuleType:
+        """Import the file."""
+        if ROOT in self.path.parents:
+            return importlib.import_module(".".join(self.path.relative_to(ROOT).with_suffix("").parts))
+        name = f"own_{self.path.stem}_{hashlib.sha256(str(self.path).encode()).hexdigest()[:8]}"
+        if name not in sys.modules:
+            specification = importlib.util.spec_from_file_location(name, self.path)
+            assert specification is not None, self.path
+            assert specification.loader is not None, self.path
+            sys.modules[name] = module = importlib.util.module_from_spec(specification)
+            try:
+                specification.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]
+
+    def _tree(self) -> ast.Module:
+        try:
+            return ast.parse(self.path.read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            raise UserError(f"{self.path}: line {error.lineno}: {error.msg}", "mend the file") from None
+
+
+def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
+    """Return where `name` leads; a relative path is looked up in `folders`, then in the current one."""
+    rule = KINDS[kind]
+    path_text, _, function = name.partition(":")
+    if path_text.endswith(".py"):
+        for folder in (*folders, Path()):
+            if (folder / path_text).is_file():
+                path = (folder / path_text).resolve()
+                return Named(kind=kind, name=name, path=path, function=function or rule.function)
+        raise UserError(
+            f"no file {path_text!r} for {kind} {name!r}", "a path starts at the suite's folder or at this one"
+        )
+    for named in listing(kind):
+        if named.name == name:
+            return named
+    if "." in path_text and (specification := _specification(path_text)) and specification.origin:
+        return Named(kind=kind, name=name, path=Path(specification.origin), function=function or rule.function)
+    raise unknown(kind, name, [named.name for named in listing(kind)])
+
+
+def listing(kind: str) -> list[Named]:
+    """Return every short name of `kind`, sorted; a task's name holds its folder."""
+    rule = KINDS[kind]
+    return sorted(
+        (
+            Named(kind=kind, name=_short(kind, path), path=path, function=rule.function)
+            for folder in rule.folders
+            for path in (ROOT / folder).glob("*.py")
+            if not path.stem.startswith("_")
+        ),
+        key=lambda named: named.name,
+    )
+
+
+def _short(kind: str, path: Path) -> str:
+    return (
+        f"{path.parent.name}/{path.stem}"
+        if kind == "task"
+        else path.stem.replace("_", "-")
+        if kind == "format"
+        else path.stem
+    )
+
+
+def _specification(dotted: str) -> Any:
+    try:
+        return importlib.util.find_spec(dotted)
+    except ModuleNotFoundError:
+        return None

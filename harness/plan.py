@@ -1,0 +1,65 @@
+"""The plan: every turn of a suite in order, seeded, so that it can be printed and repeated."""
+
+import random
+from dataclasses import dataclass
+
+from harness.spec import Block, Suite, Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One visit of one case: it steps while all others wait."""
+
+    block: str
+    launch: int
+    round: int
+    case: str
+
+
+def plan(suite: Suite) -> list[Turn]:
+    """Return all turns: block by block, launch by launch, in each round every case once."""
+    return [
+        turn
+        for block in suite.blocks
+        for launch in range(1, suite.launches + 1)
+        for turn in turns(suite, block, launch)
+    ]
+
+
+def turns(suite: Suite, block: Block, launch: int) -> list[Turn]:
+    """Return the turns of one launch: a random order of the cases, the next round the same mirrored.
+
+    Mirroring gives each pair of cases both orders equally often, so that what a case leaves behind
+    (cache contents, clock speed) does not favour its neighbour.
+    """
+    draw = random.Random(f"{suite.seed}/{block.name}/{launch}")
+    cases = [case.id for case in block.cases]
+    order: list[str] = []
+    planned = []
+    for number in range(1, suite.rounds + 1):
+        order = draw.sample(cases, len(cases)) if number % 2 else order[::-1]
+        planned += [Turn(block=block.name, launch=launch, round=number, case=case) for case in order]
+    return planned
+
+
+# A first guess, before anything was measured, in seconds; seen on a 2-core machine with tiny models.
+STARTUP, COLD_COMPILE, WARM_COMPILE, EXTRAS, TURN, STEP = 4.0, 25.0, 5.0, 6.0, 0.1, 0.05
+
+
+def expected_seconds(suite: Suite) -> float:
+    """Return roughly how long the suite takes; tiny models on a CPU, more for larger ones."""
+    return sum(
+        expected_launch(suite, block, launch) for block in suite.blocks for launch in range(1, suite.launches + 1)
+    )
+
+
+def expected_launch(suite: Suite, block: Block, launch: int) -> float:
+    """Return roughly how long one launch of a block takes."""
+    return sum(expected_case(suite, variant, is_first=launch == 1) for variant in block.variants)
+
+
+def expected_case(suite: Suite, variant: Variant, *, is_first: bool) -> float:
+    """Return roughly what one variant adds to a launch; the first launch compiles cold, checks and traces."""
+    compiling = (COLD_COMPILE if is_first else WARM_COMPILE) * (variant.compile != "none")
+    extras = (EXTRAS + suite.quality_steps * STEP) * is_first
+    return STARTUP / 2 + compiling + extras + suite.rounds * TURN

@@ -1,0 +1,87 @@
+"""Progress on stderr: live on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from harness.plan import expected_launch, expected_seconds
+from harness.spec import Block, Case, Suite
+from harness.stats import estimate
+
+
+class Progress:
+    """Says what is being measured, what the figures are so far and how long it will still take."""
+
+    def __init__(self, suite: Suite, *, quiet: bool = False) -> None:
+        self.suite = suite
+        self.quiet = quiet
+        self.started = monotonic()
+        self.expected_done = 0.0
+        self.line: Any = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.status import Status
+
+            self.line = Status("starting", console=Console(stderr=True))
+            self.line.start()
+
+    def doing(self, block: Block, launch: int, case: Case, what: str) -> None:
+        """Show which case is at work; on a terminal only."""
+        if self.line:
+            from rich.markup import escape
+
+            where = f"{block.name} · launch {launch}/{self.suite.launches} · {case.variant.name} · {what}"
+            self.line.update(f"{escape(where)} · {self.time_left()}")
+
+    def failed(self, case: Case, status: str, reason: str) -> None:
+        """Say how a case ended."""
+        self.say(f"{case.id}: {status}: {reason}")
+
+    def launch_done(self, block: Block, launch: int, ratios: Mapping[str, Sequence[float]]) -> None:
+        """Say what the block's figures are after one more launch."""
+        self.expected_done += expected_launch(self.suite, block, launch)
+        names = {case.id: case.variant.name for case in block.cases}
+        figures = [f"{names[case]} {ratio_text(values)}" for case, values in ratios.items() if values]
+        heading = f"{block.name} · launch {launch}/{self.suite.launches}"
+        self.say(f"{heading} · time against {block.baseline}: {', '.join(figures)} · {self.time_left()}")
+
+    def block_done(self, block: Block) -> None:
+        """Count launches that were not needed as done."""
+        names = [other.name for other in self.suite.blocks]
+        until = self.suite.blocks[: names.index(block.name) + 1]
+        self.expected_done = sum(
+            expected_launch(self.suite, done, launch) for done in until for launch in range(1, self.suite.launches + 1)
+        )
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.line:
+            self.line.stop()
+
+    def time_left(self) -> str:
+        """Return the time left, from the time that the launches so far took against what was expected of them."""
+        expected = expected_seconds(self.suite)
+        pace = (monotonic() - self.started) / self.expected_done if self.expected_done else 1.0
+        return f"about {duration((expected - self.expected_done) * pace)} left"
+
+
+def ratio_text(log_ratios: Sequence[float]) -> str:
+    """Return a ratio with its interval: `0.81 (0.79-0.84)`, without one after the first launch."""
+    found = estimate(log_ratios)
+    center = f"{math.exp(found.center):.3f}"
+    return center if len(log_ratios) < 2 else f"{center} ({math.exp(found.low):.3f}-{math.exp(found.high):.3f})"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: `45 s`, `3 min`, `1 h 20 min`."""
+    if seconds < 90:
+        return f"{max(0, seconds):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,91 @@
+"""The run: carries out a suite block by block, launch by launch, until it is precise enough or out of time."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+
+from harness import pace
+from harness.conditions import Conditions
+from harness.launch import Launch
+from harness.metrics import METRICS
+from harness.peer import CaseFailure
+from harness.progress import Progress
+from harness.ratios import Ratios
+from harness.spec import Block, Case, Suite
+from harness.stopwatch import Stopwatch
+from harness.store import Recorder
+
+
+def carry_out(suite: Suite, recorder: Recorder, conditions: Conditions, progress: Progress, watch: Stopwatch) -> None:
+    """Measure every block that is not complete; each failure is an outcome, never an exception."""
+    start = perf_counter()
+    for position, block in enumerate(suite.blocks):
+        blocks_left = len(suite.blocks) - position
+        share = suite.budget and (suite.budget - (perf_counter() - start)) / blocks_left
+        carry_out_block(suite, block, recorder, conditions, progress, watch, share)
+
+
+def carry_out_block(
+    suite: Suite,
+    block: Block,
+    recorder: Recorder,
+    conditions: Conditions,
+    progress: Progress,
+    watch: Stopwatch,
+    budget: float | None,
+) -> None:
+    """Measure launch after launch until all are done, precise enough, or the budget is used up."""
+    start, longest = perf_counter(), 0.0
+    ratios = Ratios(block)
+    for number in range(1, suite.launches + 1):
+        if recorder.is_done(block.name, number):
+            ratios.add(recorder.launch_rows({case.id for case in block.cases}, number))
+            continue
+        if pace.is_precise(ratios.values(), METRICS["step_seconds"].margin):
+            break
+        if not pace.fits_budget(perf_counter() - start, longest, budget):
+            out_of_budget(block, number - 1, recorder)
+            break
+        began = perf_counter()
+        launch = Launch(suite, block, number, recorder, conditions, progress, watch)
+        launch.run(ratios)
+        longest = max(longest, perf_counter() - began)
+        if not launch.peers_left:
+            break
+    progress.block_done(block)
+
+
+def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:
+    """Record that a block was measured less often than planned, or not at all."""
+    for case in block.cases:
+        if launches:
+            recorder.warn(case.id, "budget", f"stopped after launch {launches}", "give a larger --budget")
+        else:
+            recorder.outcome(case.id, block.name, "interrupted", "the --budget was used up before it", 0)
+
+
+def refusals(suite: Suite, conditions: Conditions) -> Mapping[str, str | None]:
+    """Return case -> why it is unavailable here, or None, by asking one worker an interpreter."""
+    reasons: dict[str, str | None] = {}
+    for label in {case.variant.torch for case in suite.cases}:
+        cases = [case for case in suite.cases if case.variant.torch == label]
+        reasons |= dict(zip((case.id for case in cases), ask_ability(cases, suite.timeout, conditions), strict=True))
+    return reasons
+
+
+def ask_ability(cases: list[Case], timeout: float, conditions: Conditions) -> list[str | None]:
+    """Return why each case is unavailable in its interpreter, or None."""
+    variant = cases[0].variant
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        peer = conditions.peer(variant, name="ability", work=work, log=work / "log.txt", record=lambda event: None)
+        try:
+            variants = [asdict(case.variant) for case in cases]
+            reply = peer.ask("hello", timeout, **conditions.greeting(variant), can=variants)
+        except CaseFailure as failure:
+            return [str(failure)] * len(cases)
+        finally:
+            peer.kill()
+    return list(reply["unavailable"])

@@ -1,0 +1,229 @@
+"""The nouns of a suite: Suite, Block, Workload, Variant and Case, to and from JSON."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any, TypeVar
+
+from harness.errors import UserError, unknown
+
+Scalar = str | int | float | bool | None
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "compile": ("none", "default", "reduce-overhead", "max-autotune", "regional"),
+    "precision": ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"),
+    "optimizer": ("loop", "foreach", "fused"),
+    "device": ("auto", "cpu", "cuda", "mps", "xpu"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is done: the same bits (data, initial weights) for every variant of a block."""
+
+    task: str
+    model: str
+    size: str | None = None
+    batch: int = 8
+    length: int = 128
+    accumulate: int = 1
+    padding: float = 0.0
+    data: str = "stdlib"
+    seed: int = 0
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"workload of {self.model!r}"
+        need_text(where, self, "task", "model", "data")
+        for name in ("batch", "length", "accumulate"):
+            value = getattr(self, name)
+            if not is_whole(value) or value < 1:
+                raise UserError(f"{where}: {name} is {value!r}", "give a whole number of 1 or more")
+        if not is_whole(self.seed) or self.seed < 0:
+            raise UserError(f"{where}: seed is {self.seed!r}", "give a whole number of 0 or more")
+        if not isinstance(self.padding, int | float) or not 0 <= self.padding <= 0.5:
+            raise UserError(f"{where}: padding is {self.padding!r}", "give a share between 0 and 0.5")
+
+    @property
+    def slug(self) -> str:
+        """A short readable name: model, size, batch and length."""
+        size = f"-{self.size}" if self.size else ""
+        return f"{slugify(stem(self.model))}{size}-b{self.batch}-l{self.length}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How it is done; the defaults are the PyTorch 1.x way."""
+
+    name: str
+    attention: str = "formula"
+    compile: str = "none"
+    precision: str = "fp32"
+    optimizer: str = "loop"
+    device: str = "auto"
+    torch: str = "current"
+    checkpoint: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise UserError("a variant has an empty name", "name it after what it changes, such as '+sdpa'")
+        need_text(f"variant {self.name!r}", self, "attention", "torch")
+        if not isinstance(self.checkpoint, bool):
+            raise UserError(f"variant {self.name!r}: checkpoint is {self.checkpoint!r}", "give true or false")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                error = unknown(f"value of {name}", str(getattr(self, name)), choices)
+                raise UserError(f"variant {self.name!r}: {error}")
+        if self.threads is not None and (not is_whole(self.threads) or self.threads < 1):
+            raise UserError(f"variant {self.name!r}: threads is {self.threads!r}", "give 1 or more, or None for all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A workload done one way."""
+
+    workload: Workload
+    variant: Variant
+
+    @cached_property
+    def id(self) -> str:
+        """Readable slug and a hash of the content: equal ids mean equal work."""
+        text = json.dumps([asdict(self.workload), asdict(self.variant)], sort_keys=True)
+        return f"{self.workload.slug}--{slugify(self.variant.name)}--{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A workload and the variants compared with each other on it."""
+
+    workload: Workload
+    variants: tuple[Variant, ...]
+    baseline: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.workload.slug)
+        object.__setattr__(self, "variants", tuple(self.variants))
+        if not self.variants:
+            raise UserError(f"block {self.name!r} has no variants", "give at least one")
+        object.__setattr__(self, "baseline", self.baseline or self.variants[0].name)
+        names = [variant.name for variant in self.variants]
+        if twice := repeated(names):
+            raise UserError(f"block {self.name!r} names variant {twice!r} twice", "give each variant its own name")
+        if self.baseline not in names:
+            error = unknown("variant", self.baseline, names)
+            raise UserError(f"block {self.name!r}: its baseline is not among its variants: {error}")
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """One case a variant, in order."""
+        return tuple(Case(workload=self.workload, variant=variant) for variant in self.variants)
+
+    @property
+    def baseline_case(self) -> Case:
+        """The case that the others are compared with."""
+        return next(case for case in self.cases if case.variant.name == self.baseline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A question, the blocks that answer it, and how carefully to measure."""
+
+    name: str
+    question: str
+    blocks: tuple[Block, ...]
+    launches: int = 5
+    rounds: int = 10
+    budget: float | None = None
+    check_steps: int = 3
+    quality_steps: int = 50
+    timeout: float = 600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not self.blocks:
+            raise UserError(f"suite {self.name!r} has no blocks", "give at least one")
+        for name in ("launches", "rounds", "check_steps"):
+            if not is_whole(getattr(self, name)) or getattr(self, name) < 1:
+                raise UserError(f"suite {self.name!r}: {name} is {getattr(self, name)!r}", "give 1 or more")
+        if not is_whole(self.quality_steps) or self.quality_steps < 0:
+            raise UserError(f"suite {self.name!r}: quality_steps is {self.quality_steps!r}", "give 0 or more")
+        for name in ("timeout", "budget"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or value <= 0):
+                raise UserError(f"suite {self.name!r}: {name} is {value!r}", "give seconds above 0")
+        if twice := repeated(block.name for block in self.blocks):
+            raise UserError(f"suite {self.name!r} names block {twice!r} twice", "give each block its own name")
+        if twice := repeated(case.id for case in self.cases):
+            raise UserError(f"suite {self.name!r} holds case {twice} in two blocks", "keep it in one of them")
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Every case of every block, in order."""
+        return tuple(case for block in self.blocks for case in block.cases)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the suite as plain data; `Suite.from_json` gives it back."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Suite":
+        """Return the suite that `data` describes."""
+        blocks = [
+            {
+                **block,
+                "workload": construct(Workload, block["workload"]),
+                "variants": [construct(Variant, variant) for variant in block["variants"]],
+            }
+            for block in data["blocks"]
+        ]
+        return construct(Suite, {**data, "blocks": [construct(Block, block) for block in blocks]})
+
+
+Noun = TypeVar("Noun")
+
+
+def construct(noun: type[Noun], values: Mapping[str, Any]) -> Noun:
+    """Return `noun(**values)`, refusing a field it does not have."""
+    known = [item.name for item in fields(noun)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise unknown(f"{noun.__name__} field", name, known)
+    return noun(**values)
+
+
+def need_text(where: str, noun: object, *names: str) -> None:
+    """Raise UserError for a field that is not a text."""
+    for name in names:
+        if not isinstance(getattr(noun, name), str) or not getattr(noun, name):
+            raise UserError(f"{where}: {name} is {getattr(noun, name)!r}", "give a name")
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether `value` is an int and not a bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that comes twice, or None."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def slugify(text: str) -> str:
+    """Return `text` with everything that a file name should not hold as a dash."""
+    return re.sub(r"[^A-Za-z0-9._+=,-]+", "-", text).strip("-")
+
+
+def stem(name: str) -> str:
+    """Return the last part of a name: `gpt` of `own/gpt.py:build` and of `gpt`."""
+    return name.split(":")[0].removesuffix(".py").split("/")[-1].split(".")[-1]

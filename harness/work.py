@@ -1,0 +1,25 @@
+"""Work: what a task asks of a model, and how much that is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One task on one model and device, as `prepare(model, config, device)` returns it.
+
+    The training step around it (precision, clipping, optimizer) is the worker's, the same for all tasks.
+    """
+
+    batch: Callable[[int], Any]
+    """Index of a micro-batch -> that batch on the device; the same bits for the same index, in any process."""
+
+    loss: Callable[[Any, Any], Any]
+    """(model, batch) -> (loss, outputs): a scalar mean in nats, and the logits, detached."""
+
+    amount: Mapping[str, float]
+    """How much one micro-batch is, padding apart: {"tokens": ..., "samples": ...}."""
+
+    score: Callable[[Any], Mapping[str, float]]
+    """Model -> quality on held-out data, such as {"held_out_loss": 2.3}; called without gradients."""

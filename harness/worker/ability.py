@@ -1,0 +1,61 @@
+"""Ability: whether this interpreter and machine can run a variant at all, and if not, why."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.errors import Unavailable
+from harness.names import Named
+from harness.worker import precision
+from harness.worker.device import Device, resolve
+
+# How torch says so, where it has no exception type for it: a forced SDPA kernel on CUDA and on the CPU, a missing
+# operator, and either of them inside a compiled graph.
+NO_SUCH_KERNEL = ("No available kernel", "No viable backend", "not implemented for", "NotImplementedError")
+
+
+def usable_device(variant: Mapping[str, Any], attention: Named) -> Device:
+    """Return the variant's device; raise Unavailable if it, or what the variant asks of it, is missing here."""
+    device = resolve(variant["device"])
+    precision.refuse(variant["precision"], device)
+    needs = {"device": [device.kind], **attention.literal("REQUIRES", {})}
+    if older(torch.__version__, needs.get("torch", "0")):
+        raise Unavailable(f"{attention.name} needs torch {needs['torch']} or newer; this is {torch.__version__}")
+    if device.kind not in needs["device"]:
+        raise Unavailable(
+            f"{attention.name} runs on {' or '.join(needs['device'])} only; this case runs on {device.kind}"
+        )
+    if variant["compile"] != "none" and not hasattr(torch, "compile"):
+        raise Unavailable(f"torch.compile needs torch 2.0 or newer; this is {torch.__version__}")
+    if variant["compile"] != "none" or needs.get("compiler"):
+        from harness.worker.compiler import missing_compiler
+
+        if reason := missing_compiler(device):
+            raise Unavailable(reason)
+    return device
+
+
+def older(version: str, needed: str) -> bool:
+    """Tell whether release `version` comes before `needed`."""
+    return release(version) < release(needed)
+
+
+def release(version: str) -> tuple[int, int]:
+    """Return major and minor of a version such as `2.13.0+cpu`."""
+    major, minor, *_ = (version + ".0").split(".")
+    return int(major), int(minor)
+
+
+def refusal(error: BaseException, notes: list[str]) -> str | None:
+    """Return why torch cannot do this here, if that is what an exception of the first step says, else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        said = next((line for line in lines if any(sign in line for sign in NO_SUCH_KERNEL)), None)
+        if isinstance(cause, NotImplementedError):
+            said = said or (lines or ["not implemented"])[0]
+        if said:
+            return ". ".join([said, *notes])
+        cause = cause.__cause__ or cause.__context__
+    return None

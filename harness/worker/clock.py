@@ -1,0 +1,68 @@
+"""The clock: the one place where time is measured."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+
+def timed(step: Callable[[int], None], indices: Sequence[int], device: Any) -> tuple[list[float], float]:
+    """Return the seconds of each step and of the whole turn; nothing but the steps is between the marks."""
+    with no_garbage_collection():
+        device.synchronize()  # what was queued before must not count
+        start = perf_counter()
+        marks = [mark(device)]
+        for index in indices:
+            step(index)
+            marks.append(mark(device))
+        device.synchronize()  # the last step's kernels must count
+        wall = perf_counter() - start
+    return [between(*pair) for pair in pairwise(marks)], wall
+
+
+def laps(phases: Iterator[str], device: Any) -> Iterator[tuple[str, float]]:
+    """Yield each phase with its seconds; what the caller does between two phases is not timed."""
+    while True:
+        device.synchronize()  # a phase must not pay for the one before
+        start = perf_counter()
+        phase = next(phases, None)
+        if phase is None:
+            return
+        device.synchronize()  # a phase must pay for its own kernels
+        yield phase, perf_counter() - start
+
+
+def mark(device: Any) -> Any:
+    """Return this moment on the device's own time line: a CUDA event, elsewhere the wall clock."""
+    if device.kind == "cuda":
+        from torch.cuda import Event
+
+        event = Event(enable_timing=True)
+        event.record()
+        return event
+    device.synchronize()  # on mps and xpu a step ends when its kernels do
+    return perf_counter()
+
+
+def between(start: Any, end: Any) -> float:
+    """Return the seconds from one mark to the next."""
+    return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
+
+
+def settle_garbage() -> None:
+    """Collect, and leave all that is alive now out of later collections: searching it again takes 0.1 s a turn."""
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect now, and not again before the end: a collection in one step would be noise."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

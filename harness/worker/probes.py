@@ -1,0 +1,191 @@
+"""Probes: what a step takes besides time; they disturb what they observe, so they have turns of their own, untimed."""
+
+import ctypes
+import gc
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import prod
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_flatten
+
+from harness.worker.clock import laps
+from harness.worker.device import Device
+
+PHASES = ("data", "forward", "backward", "optimizer")
+RESET_HIGH_WATER_MARK = "5"  # Linux, proc(5), /proc/pid/clear_refs
+
+
+def phases(step: Any, index: int, device: Device) -> dict[str, float]:
+    """Run step `index`; return the seconds of each phase, summed over its micro-batches.
+
+    The device is waited for at each border, so on a GPU the phases sum to a little more than an undisturbed step.
+    """
+    seconds = dict.fromkeys((f"{phase}_seconds" for phase in PHASES), 0.0)
+    for phase, lap in laps(step.phases(index), device):
+        seconds[f"{phase}_seconds"] += lap
+    return seconds
+
+
+@contextmanager
+def memory_peak(device: Device) -> Iterator[dict[str, int]]:
+    """Yield a dictionary that holds, once left, the highest memory in between, in bytes."""
+    peak: dict[str, int] = {}
+    gc.collect()
+    can_forget = forget_peak(device)
+    yield peak
+    device.synchronize()
+    peak.update(read_peak(device) if can_forget else process_peak())
+
+
+def memory_cold_peak(device: Device) -> dict[str, int]:
+    """Return the highest memory so far, for the end of the first step: nothing is forgotten."""
+    peak = {**process_peak(), **read_peak(device)}
+    return {"memory_cold_peak_bytes": peak.get("memory_peak_bytes", peak["memory_peak_maxrss_bytes"])}
+
+
+def forget_peak(device: Device) -> bool:
+    """Give back unused memory and start a new peak from here; tell whether that is possible."""
+    if accelerator := allocator(device):
+        accelerator.empty_cache()
+        accelerator.reset_peak_memory_stats()
+        return True
+    if trim := sys.platform == "linux" and getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # glibc keeps freed memory, which would count as resident
+    try:
+        Path("/proc/self/clear_refs").write_text(RESET_HIGH_WATER_MARK)
+    except OSError:
+        return False
+    return device.kind == "cpu"
+
+
+def read_peak(device: Device) -> dict[str, int]:
+    """Return the highest memory since the last `forget_peak`: allocated on a GPU, resident on the CPU."""
+    if accelerator := allocator(device):
+        return {
+            "memory_peak_bytes": accelerator.max_memory_allocated(),
+            "memory_reserved_bytes": accelerator.max_memory_reserved(),
+        }
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M) if status.exists() else None
+    return {"memory_peak_bytes": int(found[1]) * 1024} if found else {}
+
+
+def process_peak() -> dict[str, int]:
+    """Return the highest resident memory of this process since it began."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"memory_peak_maxrss_bytes": getrusage(RUSAGE_SELF).ru_maxrss * unit}
+
+
+def allocator(device: Device) -> Any:
+    """Return torch's module for the device (`torch.cuda`, `torch.xpu`) if it keeps peaks, else None."""
+    module = getattr(torch, device.kind, None)
+    return module if hasattr(module, "reset_peak_memory_stats") else None
+
+
+def attribution(step: Any) -> dict[str, int]:
+    """Run forward and backward once; return the memory of each of a training step's parts, in bytes.
+
+    Each storage counts once and whole, however many tensors share it: tied weights once, a saved slice as what it keeps
+    alive. Activations are what the forward pass, as it is timed (compiled, under autocast), saves for the backward
+    pass, but for parameters, buffers and the batch; the copies of the weights that autocast makes are among them. A
+    compiled forward saves through the same hooks, once for its whole graph, and does not compile again for it.
+    """
+    batch = step.work.batch(0)
+    held = storages([*step.model.parameters(), *step.model.buffers()])
+    known = held.keys() | storages(batch).keys()
+    saved: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved.update(storages(tensor))
+        return tensor
+
+    with saved_tensors_hooks(untraced(keep), untraced(lambda tensor: tensor)), step.autocast:
+        loss, _ = step.evaluate(step.model, batch)
+    loss.backward()
+    gradients = storages([parameter.grad for parameter in step.model.parameters()])
+    step.optimizer.zero_grad(set_to_none=True)
+    return {
+        "memory_parameters_bytes": sum(held.values()),
+        "memory_gradients_bytes": sum(gradients.values()),
+        "memory_optimizer_bytes": sum(storages(list(step.optimizer.state.values())).values()),
+        "memory_activations_bytes": sum(size for place, size in saved.items() if place not in known),
+    }
+
+
+def untraced(function: Any) -> Any:
+    """Return a function that Dynamo, where it is loaded, leaves alone: torch 2.0 compiles hooks, and counts them."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo.disable(function) if dynamo else function
+
+
+def storages(values: Any) -> dict[int, int]:
+    """Return address -> bytes of the storages behind all tensors in `values`, however nested."""
+    found = (storage(item) for item in tree_flatten(values)[0] if isinstance(item, torch.Tensor))
+    return {item.data_ptr(): item.nbytes() for item in found}
+
+
+def storage(tensor: torch.Tensor) -> Any:
+    """Return what holds a tensor's bytes."""
+    return tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()  # torch 1.13
+
+
+def flop(step: Any) -> dict[str, int]:
+    """Run forward and backward once, uncompiled; return the FLOP of a step.
+
+    Convention: matrix products and attention only, a multiply-add as two, causal attention counted full, and what
+    flash kernels compute again in their backward pass not counted: so every attention backend has the same FLOP. What
+    checkpointing computes again is counted. Empty before torch 2.1, and for flex attention, which cannot run under
+    the counter (pytorch issue 134385).
+    """
+    try:
+        from torch.utils.flop_counter import FlopCounterMode
+    except ImportError:
+        return {}
+    counter = FlopCounterMode(display=False, custom_mapping=attention_formulas())
+    try:
+        with counter, step.autocast, uncompiled():
+            loss, _ = step.work.loss(step.model, step.work.batch(0))
+            loss.backward()
+    except (TypeError, NotImplementedError):  # flex's refusal; the same loss has trained before
+        return {}
+    finally:
+        step.optimizer.zero_grad(set_to_none=True)
+    return {"flop": counter.get_total_flops() * step.accumulate}
+
+
+def uncompiled() -> Any:
+    """Return a context in which compiled code runs as it is written, where torch has one (2.6)."""
+    compiler = getattr(torch, "compiler", None)
+    return compiler.set_stance("force_eager") if hasattr(compiler, "set_stance") else nullcontext()
+
+
+def attention_formulas() -> dict[Any, Any]:
+    """Return operator -> FLOP formula of every fused attention.
+
+    The counter's own registry lacks the CPU kernel (torch 2.13 counts it as nothing) and counts recomputation.
+    """
+    kinds = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+    return {
+        getattr(torch.ops.aten, f"_scaled_dot_product_{kind}{suffix}"): formula
+        for kind in (*kinds, "fused_attention_overrideable")
+        for suffix, formula in (("", attention_forward), ("_backward", attention_backward))
+        if hasattr(torch.ops.aten, f"_scaled_dot_product_{kind}{suffix}")
+    }
+
+
+def attention_forward(query: Iterable[int], key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Return the FLOP of QK^T and of its product with V, from shapes (batch, heads, length, dim)."""
+    *rows, dim = query
+    return 2 * prod(rows) * key[-2] * (dim + value[-1])
+
+
+def attention_backward(_: Any, query: Iterable[int], key: Any, value: Any, *__: Any, **___: Any) -> int:
+    """Return the FLOP of the four products that give the gradients of the two forward ones."""
+    return 2 * attention_forward(query, key, value)

@@ -1,0 +1,67 @@
+"""The check against float64: a case's first steps compared with those of the reference."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.worker.clock import laps
+
+
+def first_steps(step: Any, steps: int) -> tuple[float, dict[str, np.ndarray]]:
+    """Run `steps` steps from the initial weights.
+
+    Return the seconds of the first, and the first's outputs, loss and gradients (before clipping) and
+    the loss of each, in float64.
+    """
+    micro_batches = step.accumulate
+    seconds = 0.0
+    found: dict[str, np.ndarray] = {}
+    for phase, lap in laps(step.phases(0), step.device):
+        seconds += lap
+        micro_batches -= phase == "backward"
+        if phase == "backward" and micro_batches == 0:
+            found = {f"gradient/{name}": array(tensor) / step.scaler.get_scale() for name, tensor in gradients(step)}
+    found |= {"output": array(step.outputs), "loss": array(step.loss)}
+    losses = [array(step.loss)]
+    for index in range(1, steps):
+        step(index)
+        losses.append(array(step.loss))
+    return seconds, found | {"losses": np.stack(losses)}
+
+
+def gradients(step: Any) -> list[tuple[str, Any]]:
+    """Return the gradients of all parameters by name."""
+    return [(name, tensor.grad) for name, tensor in step.model.named_parameters() if tensor.grad is not None]
+
+
+def array(tensor: Any) -> np.ndarray:
+    """Return the tensor as float64 on the CPU."""
+    return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def write(path: Path, found: dict[str, np.ndarray]) -> None:
+    """Write the reference; `errors` reads it."""
+    np.savez(path, **found)
+
+
+def errors(path: Path, found: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the relative errors ||x - ref|| / ||ref|| against the reference at `path`, gradients as one vector."""
+    with np.load(path, allow_pickle=False) as reference:
+        names = [name for name in reference.files if name.startswith("gradient/")]
+        if set(names) != {name for name in found if name.startswith("gradient/")}:
+            return {"gradient_error": float("inf")}
+        distance = np.sqrt(sum(np.sum((found[name] - reference[name]) ** 2) for name in names))
+        length = np.sqrt(sum(np.sum(reference[name] ** 2) for name in names))
+        return {
+            "output_error": relative(found["output"], reference["output"]),
+            "loss_error": relative(found["loss"], reference["loss"]),
+            "gradient_error": float(distance / length),
+            "losses_error": relative(found["losses"], reference["losses"]),
+        }
+
+
+def relative(value: np.ndarray, reference: np.ndarray) -> float:
+    """Return ||x - ref|| / ||ref||."""
+    return float(np.linalg.norm(value - reference) / np.linalg.norm(reference))

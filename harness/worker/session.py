@@ -1,0 +1,229 @@
+"""A session: one case alive in this process, from build to release."""
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from harness import names
+from harness.errors import Unavailable
+from harness.worker import clock, compiler, machine, precision, probes, reference
+from harness.worker.ability import refusal, usable_device
+from harness.worker.step import TrainingStep, clipper, layers, optimizer
+from harness.worker.trace import trace
+
+Message = Mapping[str, Any]
+
+
+class Session:
+    """Answers verbs about one case; each method takes the message's fields and returns the reply's."""
+
+    def __init__(self, message: Message) -> None:
+        """Build the case that a `build` message describes."""
+        workload, self.variant = message["workload"], message["variant"]
+        folders = [Path(folder) for folder in message["folders"]]
+        attention = attention_of(self.variant, message)
+        self.device = usable_device(self.variant, attention)
+        self.around = getattr(attention.module(), "around", nullcontext)
+        self.index = 0
+        precision.switch_tf32(self.variant["precision"])
+
+        torch.manual_seed(workload["seed"])  # initial weights are drawn on the CPU: the same bits everywhere
+        model = names.find("model", workload["model"], folders).load()(attention.load(), **message["config"])
+        self.weights = digest(model.state_dict())
+        model = model.to(self.device.torch, precision.PARAMETERS.get(self.variant["precision"]))
+        if self.variant["checkpoint"]:
+            for layer in layers(model, "checkpoint"):
+                layer.forward = partial(checkpointed, layer.forward)
+        work = names.find("task", workload["task"], folders).load()(
+            model, {**workload, "data": message["data"]}, self.device.torch
+        )
+        self.step = TrainingStep(
+            model=model.train(),
+            work=work,
+            evaluate=compiled(work.loss, model, self.variant["compile"]),
+            optimizer=optimizer(model.parameters(), self.variant["optimizer"]),
+            clip=clipper(self.variant["optimizer"]),
+            autocast=precision.autocast(self.variant["precision"], self.device),
+            scaler=precision.scaler(self.variant["precision"], self.device),
+            device=self.device,
+            accumulate=workload["accumulate"],
+        )
+        clock.settle_garbage()
+        self.dropout = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was built: hashes of initial weights and first batch, amounts a step."""
+        accumulate = self.step.accumulate
+        return {
+            "metrics": {name: amount * accumulate for name, amount in self.step.work.amount.items()}
+            | {"parameters": sum(parameter.numel() for parameter in self.step.model.parameters())},
+            "facts": {
+                "device": self.device.kind,
+                "threads": torch.get_num_threads(),
+                "weights_sha256": self.weights,
+                "batch_sha256": digest(self.step.work.batch(0)),
+            },
+        }
+
+    def check(self, message: Message) -> dict[str, Any]:
+        """Run the first steps; write them as the reference, or compare them with it."""
+        with self.first_step():
+            seconds, found = reference.first_steps(self.step, message["steps"])
+        self.index = message["steps"]
+        reply = {"seconds": seconds, "losses": found["losses"].tolist(), **self.started()}
+        if path := message.get("write"):
+            reference.write(Path(path), found)
+        elif message["against"] is None:
+            pass
+        elif self.dropout:
+            reply["reference"] = "no reference: with dropout each variant draws other numbers"
+        else:
+            reply["errors"] = reference.errors(Path(message["against"]), found)
+        return reply
+
+    def measure(self, message: Message) -> dict[str, Any]:
+        """Run `settle` steps untimed, then time `steps`; `first` says that this process has stepped never before."""
+        is_first = message.get("first", False)
+        with self.first_step() if is_first else self.around():
+            for index in self.take(message.get("settle", 0)):
+                self.step(index)
+            seconds, wall = clock.timed(self.step, self.take(message["steps"]), self.device)
+        reply = {"seconds": seconds, "wall": wall, "loss": float(self.step.loss)}
+        return {**reply, "recompiles": compiler.recompiled(), **(self.started() if is_first else {})}
+
+    def observe(self, message: Message) -> dict[str, Any]:
+        """Return phases (median of `steps`), memory and counts."""
+        compiling = compiler.counters()  # before the probes, which must not be counted
+        with self.around():
+            turns = [probes.phases(self.step, index, self.device) for index in self.take(message["steps"])]
+            with probes.memory_peak(self.device) as peak:
+                for index in self.take(2):
+                    self.step(index)
+            parts, flop = probes.attribution(self.step), probes.flop(self.step)
+        phases = {name: median(turn[name] for turn in turns) for name in turns[0]}
+        counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}
+        reasons = {name: value for name, value in compiling.items() if name.endswith("_reasons")}
+        return {"metrics": {**phases, **peak, **parts, **flop, **counts}, "facts": reasons}
+
+    def quality(self, message: Message) -> dict[str, Any]:
+        """Train on to step `steps`, then score on held-out data with the model uncompiled."""
+        losses = []
+        with self.around():
+            for index in self.take(message["steps"] - self.index):
+                self.step(index)
+                losses.append(float(self.step.loss))
+            self.step.model.eval()
+            with torch.no_grad(), self.step.autocast, probes.uncompiled():
+                score = self.step.work.score(self.step.model)
+            self.step.model.train()
+        return {"losses": losses, "metrics": {name: float(value) for name, value in score.items()}}
+
+    def trace(self, message: Message) -> dict[str, Any]:
+        """Profile `steps` steps into `folder`."""
+        with self.around():
+            return trace(self.step, self.take(message["steps"]), self.device, Path(message["folder"]))
+
+    def take(self, steps: int) -> range:
+        """Return the next `steps` step indices and move on; training never repeats a step."""
+        self.index += max(steps, 0)
+        return range(self.index - max(steps, 0), self.index)
+
+    def started(self) -> dict[str, Any]:
+        """Return what the first step has cost beside its time: compiling, in seconds, and the highest memory."""
+        clock.settle_garbage()
+        stages = {name: value for name, value in compiler.counters().items() if name.endswith("_seconds")}
+        return {"compile": stages, "metrics": probes.memory_cold_peak(self.device)}
+
+    @contextmanager
+    def first_step(self) -> Iterator[None]:
+        """Turn what torch refuses in the first step into Unavailable, with what it warned as the reason."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                with self.around():
+                    yield
+            except Exception as error:
+                if reason := refusal(error, [str(item.message).split("(Triggered")[0].strip() for item in caught]):
+                    raise Unavailable(reason) from error
+                raise
+
+
+def hello(message: Message) -> dict[str, Any]:
+    """Get ready: fix the threads and import what the case needs.
+
+    With `describe`, a variant, also return what this machine and its device are and how fast they are just now;
+    with `can`, a list of variants, also return why each cannot run here, or None.
+    """
+    start = perf_counter()
+    if threads := message.get("threads"):
+        torch.set_num_threads(threads)
+    if message.get("compiles") and hasattr(torch, "compile"):
+        import_module("torch._dynamo")  # here, so that it counts as starting up and not as compiling
+    reply: dict[str, Any] = {"torch": torch.__version__}
+    if variant := message.get("describe"):
+        device = usable_device(variant, attention_of(variant, message))
+        reply["environment"] = {**machine.describe(device), "calibration": machine.calibrate(device)}
+    if variants := message.get("can"):
+        reply["unavailable"] = [why_not(variant, message) for variant in variants]
+    return {**reply, "seconds": perf_counter() - start}
+
+
+def attention_of(variant: Message, message: Message) -> names.Named:
+    """Return where the variant's attention is defined."""
+    return names.find("attention", variant["attention"], [Path(folder) for folder in message.get("folders", ())])
+
+
+def why_not(variant: Message, message: Message) -> str | None:
+    """Return why this interpreter and machine cannot run `variant`, or None."""
+    try:
+        usable_device(variant, attention_of(variant, message))
+    except Unavailable as error:
+        return str(error)
+    return None
+
+
+def compiled(loss: Any, model: torch.nn.Module, mode: str) -> Any:
+    """Return `loss` compiled as a whole, or as it is with each layer of `model` compiled (`regional`)."""
+    if mode == "none":
+        return loss
+    if mode != "regional":
+        return torch.compile(loss, mode=mode)
+    for layer in layers(model, "compile one by one"):
+        layer.forward = torch.compile(layer.forward)
+    return loss
+
+
+def checkpointed(forward: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Run a layer without keeping its activations; they are computed again in the backward pass."""
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(forward, *arguments, use_reentrant=False, **keywords)
+
+
+def digest(value: Any) -> str:
+    """Return a hash of all tensors in `value` (a mapping, a sequence, a tensor), bit for bit."""
+    sha = hashlib.sha256()
+    for tensor in tensors(value):
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in `value`, in order."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from tensors(value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors(item)

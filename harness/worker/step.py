@@ -1,0 +1,87 @@
+"""The training step: data, forward, backward, clipping and optimizer, written once."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from harness.errors import Unavailable
+from harness.work import Work
+
+LEARNING_RATE = 3e-4
+WEIGHT_DECAY = 0.1
+CLIP_NORM = 1.0
+
+
+@dataclass(kw_only=True)
+class TrainingStep:
+    """One step of pretraining; calling it runs all phases, `phases` stops after each."""
+
+    model: torch.nn.Module
+    work: Work
+    evaluate: Callable[[Any, Any], Any]
+    """`work.loss`, compiled where the variant says so."""
+    optimizer: torch.optim.Optimizer
+    clip: Callable[[Any], Any]
+    autocast: AbstractContextManager[Any]
+    scaler: Any
+    device: Any
+    accumulate: int = 1
+    loss: Any = field(default=None, init=False)
+    """Mean loss of the last step, a tensor on the device."""
+    outputs: Any = field(default=None, init=False)
+    """Outputs of the last micro-batch."""
+
+    def __call__(self, index: int) -> None:
+        """Run step `index`."""
+        for _ in self.phases(index):
+            pass
+
+    def phases(self, index: int) -> Iterator[str]:
+        """Run step `index`, yielding the name of each phase once it is done."""
+        losses = []
+        for micro in range(self.accumulate):
+            batch = self.work.batch(index * self.accumulate + micro)
+            yield "data"
+            with self.autocast:
+                loss, self.outputs = self.evaluate(self.model, batch)
+            losses.append(loss.detach())
+            yield "forward"
+            self.scaler.scale(loss / self.accumulate).backward()
+            yield "backward"
+        self.loss = sum(losses) / self.accumulate
+        self.scaler.unscale_(self.optimizer)
+        self.clip(self.model.parameters())
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        yield "optimizer"
+
+
+def clipper(kind: str) -> Callable[[Any], Any]:
+    """Return what clips the gradients' norm: one kernel a tensor for `loop`, as one group otherwise."""
+    if "foreach" in inspect.signature(clip_grad_norm_).parameters:
+        return partial(clip_grad_norm_, max_norm=CLIP_NORM, foreach=kind != "loop")
+    return partial(clip_grad_norm_, max_norm=CLIP_NORM)  # torch 1.x has only the loop
+
+
+def optimizer(parameters: Any, kind: str) -> torch.optim.Optimizer:
+    """Return AdamW, running one kernel a tensor (`loop`), grouped (`foreach`) or as one kernel (`fused`)."""
+    choice = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}[kind]
+    try:
+        return torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, **choice)
+    except (TypeError, RuntimeError) as error:
+        raise Unavailable(f"the {kind} AdamW of torch {torch.__version__} refuses: {error}") from error
+
+
+def layers(model: torch.nn.Module, purpose: str) -> list[torch.nn.Module]:
+    """Return the model's layers: the elements of its ModuleLists; raise Unavailable if it has none."""
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    if not lists:
+        raise Unavailable(f"the model has no layers to {purpose}: it keeps none in an nn.ModuleList")
+    return [layer for group in lists for layer in group]

@@ -1,0 +1,1 @@
+"""Reports: stored runs -> a Document of values -> text in a format."""

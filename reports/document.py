@@ -1,0 +1,137 @@
+"""Document: what a report says, as values; scaling, rounding and wording are the formats' work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from harness.compare import BreakEven, Comparison, Difference, Overall
+from harness.stats import Estimate, Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """An estimate with its unit, in base units (seconds, bytes, FLOP)."""
+
+    estimate: Estimate
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A judgement to be shown: as a ratio of the values, or of the speeds (how many times as fast)."""
+
+    judgement: Judgement
+    is_speed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How a case ended, for one that has no figures."""
+
+    outcome: str
+
+
+Cell = str | int | Quantity | Change | BreakEven | Status | None
+"""What stands in a table; None where there is nothing to say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of cells; `hardware` says on what the figures were measured."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    hardware: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A value in a chart: where (`at`), in which series, how much, with an interval or the value it starts from."""
+
+    at: str | float
+    value: float
+    series: str = ""
+    low: float | None = None
+    high: float | None = None
+    start: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A picture of values: `text` says in words what it shows."""
+
+    kind: Literal["intervals", "waterfall", "lines", "stacked"]
+    title: str
+    text: str
+    at: str
+    value: str
+    unit: str
+    marks: tuple[Mark, ...]
+    hardware: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A sentence, its values kept as values; an `answer` is what the reader came for."""
+
+    parts: tuple[Cell, ...]
+    kind: Literal["answer", "info", "warning"] = "info"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One question and what answers it."""
+
+    title: str
+    question: str
+    items: tuple[Note | Table | Chart, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """A case as data: what it was, how it ended and its figures."""
+
+    case: str
+    block: str
+    workload: Mapping[str, Any]
+    variant: Mapping[str, Any]
+    outcome: str
+    reason: str | None
+    metrics: Mapping[str, Quantity]
+    facts: Mapping[str, Any]
+    warnings: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A run as data, for the formats that programs read."""
+
+    run: Mapping[str, Any]
+    environments: Mapping[str, Any]
+    cases: tuple[CaseResult, ...]
+    comparisons: tuple[Comparison, ...]
+    overall: tuple[Overall, ...] = ()
+    base: Mapping[str, Any] | None = None
+    """The run that `comparisons` are against, where that is not this one."""
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A report: sections for people, results for programs."""
+
+    title: str
+    question: str
+    sections: tuple[Section, ...]
+    results: tuple[Result, ...] = field(default=())
+
+
+def filled(table: Table) -> Table:
+    """Return the table without the columns that say nothing."""
+    kept = [number for number in range(len(table.columns)) if any(row[number] is not None for row in table.rows)]
+    return replace(
+        table,
+        columns=tuple(table.columns[number] for number in kept),
+        rows=tuple(tuple(row[number] for number in kept) for row in table.rows),
+    )

@@ -1,0 +1,1 @@
+"""Formats: `render(document) -> str`, one a file."""

@@ -1,0 +1,166 @@
+"""Charts as Vega-Lite; every colour reads on a light and on a dark page, text takes the page's own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from harness.stats import Estimate
+from reports.document import Chart, Mark, Quantity
+from reports.formats import _words
+
+Spec = dict[str, Any]
+
+PALETTE = ("#4f8ef7", "#f0a030", "#2fb27c", "#b07cf0", "#e8615a", "#20b0c0", "#e070b0", "#8fae3a")
+TONES = {
+    "total": "#7f8ea3",
+    "better": "#2fb27c",
+    "worse": "#e8615a",
+    "same": "#4f8ef7",
+    "unsure": "#c9a227",
+    "different": "#b07cf0",
+}
+INK = "currentColor"
+WIDTH = 560
+ROW = 34
+FEW = 12  # distinct places up to which a line shows its points, on a logarithmic scale where it can
+CONFIG = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "range": {"category": list(PALETTE)},
+    "text": {"color": INK},
+    "rule": {"color": INK},
+    "axis": {
+        "labelColor": INK, "titleColor": INK, "domainColor": INK, "tickColor": INK, "gridColor": INK,
+        "gridOpacity": 0.12, "domainOpacity": 0.3, "tickOpacity": 0.3, "titleFontWeight": "normal",
+        "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 240,
+    },
+    "axisQuantitative": {"tickCount": 6},
+    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "title": None, "labelFontSize": 12},
+}  # fmt: skip
+
+
+def specification(chart: Chart) -> Spec:
+    """Return the chart in Vega-Lite."""
+    quantities = [Quantity(estimate=estimate(mark), unit=chart.unit) for mark in chart.marks]
+    scale = _words.scale_of(quantities)
+    axis = f"{chart.value}, {scale.label}" if scale.label else chart.value
+    pairs = zip(chart.marks, quantities, strict=True)
+    values = [datum(mark, quantity, scale) for mark, quantity in pairs if math.isfinite(mark.value)]
+    draw = {"intervals": intervals, "waterfall": waterfall, "lines": lines, "stacked": stacked}[chart.kind]
+    return {
+        "description": chart.text,
+        "width": WIDTH,
+        "height": ROW * len({mark.at for mark in chart.marks}),
+        "data": {"values": values},
+        **draw(chart, axis),
+        "config": CONFIG,
+    }
+
+
+def estimate(mark: Mark) -> Estimate:
+    """Return a mark's value and interval."""
+    low, high = (math.nan if end is None else end for end in (mark.low, mark.high))
+    return Estimate(center=mark.value, low=low, high=high, n=1)
+
+
+def datum(mark: Mark, quantity: Quantity, scale: _words.Scale) -> Spec:
+    """Return a mark as a row of data, in the chart's unit; what is not known is left out."""
+    at = _words.text(mark.at) if isinstance(mark.at, str) else mark.at
+    ends = {"value": mark.value, "low": mark.low, "high": mark.high, "start": mark.start}
+    found: Spec = {name: end / scale.factor for name, end in ends.items() if end is not None}
+    found |= {"at": at, "series": _words.text(mark.series), "label": label(mark, scale)}
+    return found | {"words": f"{_words.quantity(quantity, scale)} {scale.label}"}
+
+
+def label(mark: Mark, scale: _words.Scale) -> str:
+    """Return what stands beside a bar: of a rung what it changed, where that is established."""
+    if mark.start is None or mark.series == "total":
+        return f"{mark.value / scale.factor:,.3g}"
+    if mark.series in ("better", "worse"):
+        return f"{(mark.value - mark.start) / scale.factor:+,.3g}".replace("-", "−")
+    return mark.series
+
+
+def rows(**more: Any) -> Spec:
+    """Return the encoding of the names at the left, in their own order."""
+    return {"field": "at", "type": "nominal", "sort": None, "title": None, **more}
+
+
+def tooltip(chart: Chart) -> list[Spec]:
+    """Return what is shown under the pointer."""
+    series = [{"field": "series", "type": "nominal"}] if any(mark.series for mark in chart.marks) else []
+    return [{"field": "at", "title": chart.at}, *series, {"field": "words", "type": "nominal", "title": chart.value}]
+
+
+def intervals(chart: Chart, axis: str) -> Spec:
+    """Return bars with their intervals."""
+    shared = {"y": rows()}
+    bar = {
+        "mark": {"type": "bar", "color": PALETTE[0], "opacity": 0.85, "height": {"band": 0.6}, "cornerRadiusEnd": 3},
+        "encoding": {"x": {"field": "value", "type": "quantitative", "title": axis}, "tooltip": tooltip(chart)},
+    }
+    whisker = {
+        "mark": {"type": "errorbar", "color": INK, "thickness": 1.5, "ticks": {"color": INK, "size": 10}},
+        "encoding": {"x": {"field": "low", "type": "quantitative", "title": axis}, "x2": {"field": "high"}},
+    }
+    return {"encoding": shared, "layer": [bar, whisker]}
+
+
+def waterfall(chart: Chart, axis: str) -> Spec:
+    """Return bars that start where the one before ended."""
+    used = [tone for tone in TONES if any(mark.series == tone for mark in chart.marks)]
+    color = {"field": "series", "scale": {"domain": used, "range": [TONES[tone] for tone in used]}}
+    bar = {
+        "mark": {"type": "bar", "height": {"band": 0.6}, "cornerRadius": 3},
+        "encoding": {
+            "x": {"field": "start", "type": "quantitative", "title": axis},
+            "x2": {"field": "value"},
+            "color": color,
+            "tooltip": tooltip(chart),
+        },
+    }
+    text = {
+        "transform": [{"calculate": "max(datum.start, datum.value)", "as": "end"}],
+        "mark": {"type": "text", "align": "left", "dx": 6},
+        "encoding": {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "label"}},
+    }
+    return {"encoding": {"y": rows()}, "layer": [bar, text]}
+
+
+def lines(chart: Chart, axis: str) -> Spec:
+    """Return a line for each series, with its points where they are few."""
+    places = {float(mark.at) for mark in chart.marks}
+    is_few = len(places) <= FEW
+    x: Spec = {"field": "at", "type": "quantitative", "title": chart.at, "axis": {"tickMinStep": 1}}
+    y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"zero": False}}
+    if is_few and min(places) > 0:
+        x |= {"scale": {"type": "log", "base": 2, "nice": False}, "axis": {"values": sorted(places)}}
+        y["scale"] = {"zero": True}
+    color = {"field": "series", "type": "nominal", "sort": None}
+    return {
+        "height": 240,
+        "mark": {"type": "line", "point": {"size": 50} if is_few else False, "strokeWidth": 2},
+        "encoding": {"x": x, "y": y, "color": color, "tooltip": tooltip(chart)},
+    }
+
+
+def stacked(chart: Chart, axis: str) -> Spec:
+    """Return bars that are made of their series, in the order in which these come."""
+    order = distinct(chart.marks)
+    return {
+        "transform": [{"calculate": f"indexof({order!r}, datum.series)", "as": "order"}],
+        "mark": {"type": "bar", "height": {"band": 0.6}},
+        "encoding": {
+            "y": rows(),
+            "x": {"field": "value", "type": "quantitative", "title": axis, "stack": "zero"},
+            "color": {"field": "series", "type": "nominal", "sort": order},
+            "order": {"field": "order"},
+            "tooltip": tooltip(chart),
+        },
+    }
+
+
+def distinct(marks: Sequence[Mark]) -> list[str]:
+    """Return the series in the order in which they come."""
+    return list(dict.fromkeys(mark.series for mark in marks))

@@ -1,0 +1,82 @@
+"""For programs: the contract in docs/reading-results.md; no interval and NaN are null, infinity is "inf"."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from harness.compare import Comparison, Overall
+from harness.stats import Judgement
+from harness.wire import portable
+from reports.document import CaseResult, Document, Quantity, Result
+
+FORMAT = 1
+
+
+def render(document: Document) -> str:
+    """Return one run as an object, several as `{"format": 1, "reports": [...]}`."""
+    reports = [report(result) for result in document.results]
+    data = reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports}
+    return json.dumps(portable(without_nan(data)), indent=1, ensure_ascii=False) + "\n"
+
+
+def report(result: Result) -> dict[str, Any]:
+    """Return a run."""
+    against = {"base": result.base, "differences": [asdict(item) for item in result.differences]}
+    return {
+        "format": FORMAT,
+        "run": result.run,
+        "environments": result.environments,
+        "cases": [case(item) for item in result.cases],
+        "comparisons": [comparison(item) for item in result.comparisons],
+        "overall": [over_blocks(item) for item in result.overall],
+        **(against if result.base else {}),
+    }
+
+
+def case(item: CaseResult) -> dict[str, Any]:
+    """Return a case."""
+    return {
+        "case": item.case,
+        "block": item.block,
+        "workload": item.workload,
+        "variant": item.variant,
+        "outcome": item.outcome,
+        "reason": item.reason,
+        "metrics": {name: estimate(quantity) for name, quantity in item.metrics.items()},
+        "facts": item.facts,
+        "warnings": item.warnings,
+    }
+
+
+def estimate(quantity: Quantity) -> dict[str, Any]:
+    """Return an estimate with its unit."""
+    return {**asdict(quantity.estimate), "unit": quantity.unit}
+
+
+def comparison(item: Comparison) -> dict[str, Any]:
+    """Return a comparison."""
+    names = {"block": item.block, "case": item.case, "baseline": item.baseline, "candidate": item.candidate}
+    return {**names, "metric": item.metric, **judgement(item.judgement)}
+
+
+def over_blocks(item: Overall) -> dict[str, Any]:
+    """Return a geometric mean, with how many of the blocks it holds."""
+    names = {"baseline": item.baseline, "candidate": item.candidate, "metric": "step_seconds"}
+    return {**names, "measured": item.measured, "blocks": item.blocks, **judgement(item.judgement)}
+
+
+def judgement(item: Judgement) -> dict[str, Any]:
+    """Return a judgement."""
+    order = ("ratio", "low", "high", "confidence", "verdict", "detectable", "launches", "needed", "warnings")
+    values = asdict(item)
+    return {name: values[name] for name in order}
+
+
+def without_nan(value: Any) -> Any:
+    """Return `value` with None for every NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

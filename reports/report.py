@@ -1,0 +1,99 @@
+"""Report: runs -> Document, the views in reading order; or one run against another."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness import names
+from harness.compare import COMPARED, Between, Comparison, between
+from harness.stats import ONE_LAUNCH
+from harness.store import Run
+from reports.document import Cell, Change, Document, Note, Section, Table, filled
+from reports.frame import Frame, frame_of, result_of
+
+BRIEF = ("comparison", "outcomes", "warnings", "run")
+"""The views that a run ends with on a terminal."""
+
+
+def document_of(runs: Sequence[Run], views: Sequence[str] = ()) -> Document:
+    """Return the report on each of the runs: `views`, or all."""
+    frames = [frame_of(run) for run in runs]
+    return Document(
+        title=", ".join(dict.fromkeys(run.suite.name for run in runs)),
+        question=" ".join(dict.fromkeys(run.suite.question for run in runs)),
+        sections=tuple(section for frame in frames for section in sections(frame, views, is_one=len(runs) == 1)),
+        results=tuple(map(result_of, frames)),
+    )
+
+
+def sections(frame: Frame, views: Sequence[str], *, is_one: bool) -> list[Section]:
+    """Return what the views say of a run, in order, without those that have nothing to say."""
+    named = [names.find("view", view) for view in views] or names.listing("view")
+    named.sort(key=lambda view: (view.literal("ORDER", 1000), view.name))
+    found: list[Section] = [view.load()(frame) for view in named]
+    prefix = "" if is_one else f"{frame.run.id}: "
+    return [
+        Section(title=prefix + section.title, question=section.question, items=section.items)
+        for section in found
+        if section.items
+    ]
+
+
+def comparison_of(base: Run, candidate: Run) -> Document:
+    """Return the report on one run against another."""
+    frames = frame_of(base), frame_of(candidate)
+    found = between(frames[0].figures, frames[1].figures)
+    section = Section(
+        title="Run against run",
+        question=f"What has changed from {base.id} to {candidate.id}?",
+        items=unlike(found) if found.differences else changes(frames[1], found.comparisons),
+    )
+    result = replace(
+        result_of(frames[1]),
+        base=result_of(frames[0]).run,
+        differences=found.differences,
+        comparisons=found.comparisons,
+        overall=(),
+    )
+    return Document(
+        title=candidate.suite.name, question=candidate.suite.question, sections=(section,), results=(result,)
+    )
+
+
+def unlike(found: Between) -> tuple[Note | Table, ...]:
+    """Return that two runs are not comparable, and in which fields they differ."""
+    rows = tuple((difference.field, difference.base, difference.candidate) for difference in found.differences)
+    return (
+        Note(parts=("not comparable: the runs differ in what must be equal",), kind="answer"),
+        Table(title="What differs", columns=("field", found.base, found.candidate), rows=rows),
+    )
+
+
+def changes(frame: Frame, comparisons: Sequence[Comparison]) -> tuple[Note | Table, ...]:
+    """Return how many cases became faster or slower, and a row for each."""
+    by_case: dict[str, dict[str, Cell]] = {}
+    for item in comparisons:
+        is_speed = item.metric == "step_seconds"
+        by_case.setdefault(item.case, {})[item.metric] = Change(judgement=item.judgement, is_speed=is_speed)
+    verdicts = Counter(item.judgement.verdict for item in comparisons if item.metric == "step_seconds")
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or "nothing was measured in both"
+    rows = tuple(
+        (block.name, case.variant.name, *(by_case[case.id].get(metric) for metric in COMPARED))
+        for block in frame.run.suite.blocks
+        for case in block.cases
+        if case.id in by_case
+    )
+    columns = ("workload", "variant", "speed", *map(plain, COMPARED[1:]))
+    hardware = frame.hardware(*frame.run.suite.cases)
+    cautions = dict.fromkeys(caution for item in comparisons for caution in item.judgement.warnings)
+    cautions.pop(ONE_LAUNCH, None)  # the cells say so
+    return (
+        Note(parts=(f"speed: {counts}",), kind="answer"),
+        filled(Table(title="Case by case", columns=columns, rows=rows, hardware=hardware)),
+        *(Note(parts=(f"{item.code}: {item.message}; {item.remedy}",), kind="warning") for item in cautions),
+    )
+
+
+def plain(metric: str) -> str:
+    """Return a metric's name as a heading."""
+    return metric.removesuffix("_bytes").replace("_", " ")

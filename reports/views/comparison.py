@@ -1,0 +1,182 @@
+"""What each variant gains against its baseline: speed, memory and correctness in one row."""
+
+from harness.compare import Comparison
+from harness.metrics import METRICS
+from harness.spec import Block, Case
+from harness.stats import Judgement
+from reports.document import Cell, Change, Chart, Mark, Note, Section, Status, Table, filled
+from reports.frame import Frame
+
+ORDER = 10
+
+
+def view(frame: Frame) -> Section:
+    """Return the answer in sentences, then a table, the throughput and the ladder of each block."""
+    items: list[Note | Table | Chart] = [*answers(frame)]
+    for block in frame.run.suite.blocks:
+        items += [table(frame, block), *ladder(frame, block), *throughput(frame, block), *waterfall(frame, block)]
+    return Section(title="Comparison", question=frame.run.suite.question, items=tuple(items))
+
+
+def answers(frame: Frame) -> list[Note]:
+    """Return what was asked, over all blocks and then for each; nothing that is not established."""
+    notes = []
+    everywhere = [item for item in frame.overall if item.measured == item.blocks]
+    if best := fastest([item.judgement for item in everywhere or frame.overall]):
+        over = next(item for item in frame.overall if item.judgement is best)
+        where = (
+            f"Over {over.measured} of {over.blocks} workloads" if over.measured < over.blocks else "Over all workloads"
+        )
+        notes.append(says(where, over.candidate, over.baseline, best))
+    notes += [answer(frame, block) for block in frame.run.suite.blocks]
+    failed = [case for case in frame.run.suite.cases if not frame.figures.is_measured(case)]
+    if failed:
+        many = f"{len(failed)} of {len(frame.run.suite.cases)} cases have no figures; the outcomes say why"
+        notes.append(Note(parts=(many,), kind="warning"))
+    return notes
+
+
+def answer(frame: Frame, block: Block) -> Note:
+    """Return the fastest variant of a block, or why there is none to name."""
+    found = [item for case in block.cases if (item := frame.comparison(case, "step_seconds"))]
+    if best := fastest([item.judgement for item in found]):
+        item = next(item for item in found if item.judgement is best)
+        return says(block.name, item.candidate, item.baseline, best)
+    return Note(parts=(f"{block.name}: {no_gain(found, block.baseline)}",), kind="answer")
+
+
+def fastest(judgements: list[Judgement]) -> Judgement | None:
+    """Return the best of the judgements that establish a gain."""
+    return min((item for item in judgements if item.verdict == "better"), key=lambda item: item.ratio, default=None)
+
+
+def says(where: str, candidate: str, baseline: str, judgement: Judgement) -> Note:
+    """Return the sentence about an established gain."""
+    speed = Change(judgement=judgement, is_speed=True)
+    return Note(parts=(f"{where}: {candidate} is", speed, f"as fast as {baseline}"), kind="answer")
+
+
+def no_gain(found: list[Comparison], baseline: str) -> str:
+    """Return what can be said of a block in which nothing is established to be faster."""
+    verdicts = {item.judgement.verdict for item in found}
+    if not found:
+        return f"nothing could be compared with {baseline}"
+    if "unsure" in verdicts:
+        return f"no variant is established to be faster than {baseline}, some cannot be told from it yet"
+    if "worse" in verdicts:
+        return f"no variant is faster than {baseline}, some are slower"
+    return f"no variant differs from {baseline} in speed by more than {METRICS['step_seconds'].margin:.0%}"
+
+
+def table(frame: Frame, block: Block) -> Table:
+    """Return a row for each variant of a block."""
+    return filled(
+        Table(
+            title=block.name,
+            columns=(
+                "variant",
+                f"speed against {block.baseline}",
+                "step time",
+                "tokens/s",
+                "peak memory",
+                "error against float64",
+                "held-out loss",
+                "compiling pays after",
+            ),
+            rows=tuple(row(frame, block, case) for case in block.cases),
+            hardware=frame.hardware(*block.cases),
+        )
+    )
+
+
+def row(frame: Frame, block: Block, case: Case) -> tuple[Cell, ...]:
+    """Return what a variant costs and gains, or that it failed."""
+    if not frame.figures.is_measured(case):
+        return (case.variant.name, Status(outcome=frame.outcome(case)["status"]), *[None] * 6)
+    return (
+        case.variant.name,
+        speed(frame, block, case),
+        frame.quantity(case, "step_seconds"),
+        frame.quantity(case, "tokens_per_second"),
+        frame.quantity(case, "memory_peak_bytes") or frame.quantity(case, "memory_peak_maxrss_bytes"),
+        frame.quantity(case, "output_error"),
+        frame.quantity(case, "held_out_loss"),
+        frame.break_even(block, case),
+    )
+
+
+def speed(frame: Frame, block: Block, case: Case) -> Cell:
+    """Return how many times as fast as the baseline a case is."""
+    if case == block.baseline_case:
+        return "baseline"
+    comparison = frame.comparison(case, "step_seconds")
+    return Change(judgement=comparison.judgement, is_speed=True) if comparison else "nothing to compare with"
+
+
+def throughput(frame: Frame, block: Block) -> list[Chart]:
+    """Return the chart of tokens a second with their intervals."""
+    marks = []
+    for case in block.cases:
+        if frame.figures.is_measured(case) and (quantity := frame.quantity(case, "tokens_per_second")):
+            found = quantity.estimate
+            low, high = (max(found.low, 0.0), found.high) if found.has_interval else (None, None)
+            marks.append(Mark(at=case.variant.name, value=found.center, low=low, high=high))
+    if not marks:
+        return []
+    return [
+        Chart(
+            kind="intervals",
+            title=f"Throughput: {block.name}",
+            text=f"Tokens a second of each variant on {block.name}, with 95 % intervals",
+            at="variant",
+            value="throughput",
+            unit="tokens/s",
+            marks=tuple(marks),
+            hardware=frame.hardware(*block.cases),
+        )
+    ]
+
+
+def ladder(frame: Frame, block: Block) -> list[Table]:
+    """Return what each rung of a ladder gave."""
+    rows = tuple(
+        (case.variant.name, rung.baseline, Change(judgement=rung.judgement, is_speed=True))
+        for case in block.cases
+        if (rung := frame.rung(case))
+    )
+    columns = ("rung", "against", "speed")
+    hardware = frame.hardware(*block.cases)
+    return (
+        [Table(title=f"Each rung by itself: {block.name}", columns=columns, rows=rows, hardware=hardware)]
+        if rows
+        else []
+    )
+
+
+def waterfall(frame: Frame, block: Block) -> list[Chart]:
+    """Return the chart of what each rung of a ladder took off the step time, or added to it."""
+    marks: list[Mark] = []
+    for case in filter(frame.figures.is_measured, block.cases):
+        seconds, rung = frame.center(case, "step_seconds"), frame.rung(case)
+        if seconds is not None:
+            start = marks[-1].value if marks and rung else 0.0
+            marks.append(
+                Mark(
+                    at=case.variant.name, start=start, value=seconds, series=rung.judgement.verdict if rung else "total"
+                )
+            )
+    if not any(mark.start for mark in marks):
+        return []
+    end = Mark(at="all together", start=0.0, value=marks[-1].value, series="total")
+    return [
+        Chart(
+            kind="waterfall",
+            title=f"The ladder: {block.name}",
+            text=f"What each rung changes in the step time of {block.name}, from {marks[0].at} to {marks[-1].at}",
+            at="rung",
+            value="step time",
+            unit="s",
+            marks=(*marks, end),
+            hardware=frame.hardware(*block.cases),
+        )
+    ]

@@ -1,0 +1,71 @@
+"""How time and memory grow with the sequence length."""
+
+from collections.abc import Sequence
+
+from harness.spec import Block, stem
+from reports.document import Chart, Mark, Section, Table
+from reports.frame import Frame
+
+ORDER = 80
+METRICS = {
+    "step time": ("step_seconds", "s"),
+    "peak memory": ("memory_peak_bytes", "B"),
+    "peak memory of the process": ("memory_peak_maxrss_bytes", "B"),
+}
+
+
+def view(frame: Frame) -> Section:
+    """Return table and chart of each model that was measured at several lengths."""
+    models: dict[tuple[str, str, str | None], list[Block]] = {}
+    for block in frame.run.suite.blocks:
+        models.setdefault((block.workload.task, block.workload.model, block.workload.size), []).append(block)
+    items = [
+        item
+        for (_, model, size), blocks in models.items()
+        if len({block.workload.length for block in blocks}) > 1
+        for name, (metric, unit) in METRICS.items()
+        for item in over_lengths(frame, " ".join(filter(None, (stem(model), size))), blocks, name, metric, unit)
+    ]
+    items.sort(key=lambda item: isinstance(item, Table))  # charts first, side by side
+    return Section(title="Length", question="How do time and memory grow with the length?", items=tuple(items))
+
+
+def over_lengths(
+    frame: Frame, model: str, blocks: Sequence[Block], name: str, metric: str, unit: str
+) -> list[Table | Chart]:
+    """Return one metric over the lengths, a column and a line for each variant; nothing if it was not observed."""
+    blocks = sorted(blocks, key=lambda block: (block.workload.length, block.workload.batch))
+    variants = list(dict.fromkeys(case.variant.name for block in blocks for case in block.cases))
+    found = {
+        (block.name, case.variant.name): quantity
+        for block in blocks
+        for case in filter(frame.figures.is_measured, block.cases)
+        if (quantity := frame.quantity(case, metric))
+    }
+    if not found:
+        return []
+    title = f"{name.capitalize()} over length: {model}"
+    hardware = frame.hardware(*(case for block in blocks for case in block.cases))
+    marks = tuple(
+        Mark(at=float(block.workload.length), series=variant, value=found[block.name, variant].estimate.center)
+        for block in blocks
+        for variant in variants
+        if (block.name, variant) in found
+    )
+    rows = tuple(
+        (block.workload.length, block.workload.batch, *(found.get((block.name, variant)) for variant in variants))
+        for block in blocks
+    )
+    return [
+        Chart(
+            kind="lines",
+            title=title,
+            text=f"{name.capitalize()} of each variant of {model} over the sequence length",
+            at="length",
+            value=name,
+            unit=unit,
+            marks=marks,
+            hardware=hardware,
+        ),
+        Table(title=title, columns=("length", "batch", *variants), rows=rows, hardware=hardware),
+    ]

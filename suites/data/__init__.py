@@ -1,0 +1,1 @@
+"""Data: each file prepares one corpus, as `.npy` files that workers memory-map."""

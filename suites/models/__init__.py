@@ -1,0 +1,1 @@
+"""Models: each file defines `build(attention, **config) -> Module` and its `SIZES`."""

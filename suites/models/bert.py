@@ -1,0 +1,101 @@
+"""BERT: encoder, post-norm, segment and position embeddings, masked-language-model head (Devlin et al. 2018).
+
+`base` is the published BERT-base, uncased: 109,514,298 parameters ("110M"), counting embeddings, layers and the MLM
+head (its transform and its bias; its matrix is the token embedding's own) but no pooler, which that head does not use.
+Dropout, where `dropout` is not 0, follows the embedding and each residual branch; attention has none.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIZES = {
+    "tiny": {"vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
+    "small": {"vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
+    "base": {"vocabulary": 30522, "positions": 512, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0},
+}
+EPSILON = 1e-12  # of the layer norms, as published
+
+Attention = Callable[..., Tensor]
+
+
+def build(
+    attention: Attention, *, vocabulary: int = 320, positions: int = 512, dim: int = 128, heads: int = 4,
+    layers: int = 2, dropout: float = 0.0,
+) -> nn.Module:  # fmt: skip
+    """Return a BERT with its initial weights."""
+    model = BERT(attention, vocabulary, positions, dim, heads, layers, dropout)
+    initialise(model)
+    return model
+
+
+class BERT(nn.Module):
+    """Tokens (batch, length) -> logits (batch, length, vocabulary) of the token that belongs in each place."""
+
+    def __init__(
+        self, attention: Attention, vocabulary: int, positions: int, dim: int, heads: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, dim)
+        self.segment = nn.Embedding(2, dim)
+        self.position = nn.Embedding(positions, dim)
+        self.norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList([Layer(attention, dim, heads, dropout) for _ in range(layers)])
+        self.transform = nn.Linear(dim, dim)
+        self.transform_norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.bias = nn.Parameter(torch.empty(vocabulary))
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return the logits; `segments` (batch, length) is 0 or 1, `mask` (batch, length) False where padding is."""
+        length, positions = tokens.size(1), self.position.num_embeddings
+        if length > positions:
+            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+        segments = torch.zeros_like(tokens) if segments is None else segments
+        x = self.token(tokens) + self.segment(segments) + self.position(torch.arange(length, device=tokens.device))
+        x = self.dropout(self.norm(x))  # (batch, length, dim)
+        keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)
+        for layer in self.layers:
+            x = layer(x, keys)
+        y = F.gelu(self.transform(x)).to(x.dtype)  # under bf16 autocast on CPU, torch 1.13's layer norm takes fp32 only
+        x = self.transform_norm(y)
+        return F.linear(x, self.token.weight, self.bias)  # (batch, length, vocabulary)
+
+
+class Layer(nn.Module):
+    """norm(x + attention(x)), then norm(x + feed_forward(x))."""
+
+    def __init__(self, attention: Attention, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention, self.heads = attention, heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.attention_output = nn.Linear(dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.intermediate = nn.Linear(dim, 4 * dim)
+        self.output = nn.Linear(4 * dim, dim)
+        self.output_norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Return the layer's output, (batch, length, dim) like `x`."""
+        q, k, v = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, dim / heads)
+            for project in (self.query, self.key, self.value)
+        )
+        y = self.attention(q, k, v, causal=False, mask=keys).transpose(1, 2).flatten(2)  # (batch, length, dim)
+        x = self.attention_norm(x + self.dropout(self.attention_output(y)))
+        y = F.gelu(self.intermediate(x))  # (batch, length, 4 dim)
+        return self.output_norm(x + self.dropout(self.output(y)))
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw BERT's initial weights: std 0.02, biases 0."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif "norm" not in name:
+            nn.init.normal_(parameter, std=0.02)

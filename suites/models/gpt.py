@@ -1,0 +1,91 @@
+"""GPT-2: decoder-only Transformer, pre-norm, learned positions, tied head (Radford et al. 2019).
+
+`base` is the published small GPT-2: 124,439,808 parameters, the head being the token embedding's own matrix. Dropout,
+where `dropout` is not 0, follows the embedding and each residual branch; attention has none.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIZES = {
+    "tiny": {"vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
+    "small": {"vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
+    "base": {"vocabulary": 50257, "positions": 1024, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0},
+}
+
+Attention = Callable[..., Tensor]
+
+
+def build(
+    attention: Attention, *, vocabulary: int = 320, positions: int = 512, dim: int = 128, heads: int = 4,
+    layers: int = 2, dropout: float = 0.0,
+) -> nn.Module:  # fmt: skip
+    """Return a GPT with GPT-2's initial weights."""
+    model = GPT(attention, vocabulary, positions, dim, heads, layers, dropout)
+    initialise(model, layers)
+    return model
+
+
+class GPT(nn.Module):
+    """Tokens (batch, length) -> logits (batch, length, vocabulary) of each next token."""
+
+    def __init__(
+        self, attention: Attention, vocabulary: int, positions: int, dim: int, heads: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, dim)
+        self.position = nn.Embedding(positions, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList([Layer(attention, dim, heads, dropout) for _ in range(layers)])
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the logits; `mask` (batch, length) is False where a token is padding."""
+        length, positions = tokens.size(1), self.position.num_embeddings
+        if length > positions:
+            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+        x = self.token(tokens) + self.position(torch.arange(length, device=tokens.device))  # (batch, length, dim)
+        x = self.dropout(x)
+        keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)
+        for layer in self.layers:
+            x = layer(x, keys)
+        return F.linear(self.norm(x), self.token.weight)  # (batch, length, vocabulary)
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, attention: Attention, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention, self.heads = attention, heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.attention_output = nn.Linear(dim, dim)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = nn.Linear(dim, 4 * dim)
+        self.mlp_output = nn.Linear(4 * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Return the layer's output, (batch, length, dim) like `x`."""
+        q, k, v = (
+            y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, dim / heads)
+            for y in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+        )
+        y = self.attention(q, k, v, causal=True, mask=keys).transpose(1, 2).flatten(2)  # (batch, length, dim)
+        x = x + self.dropout(self.attention_output(y))
+        y = F.gelu(self.mlp(self.mlp_norm(x)), approximate="tanh")  # (batch, length, 4 dim)
+        return x + self.dropout(self.mlp_output(y))
+
+
+def initialise(model: nn.Module, layers: int) -> None:
+    """Draw GPT-2's initial weights: std 0.02, that of the two residual outputs of a layer over sqrt(2 layers)."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif "norm" not in name:
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers) if "output" in name else 0.02)

@@ -1,0 +1,1 @@
+"""Pretraining: each file prepares one task on text, as `prepare(model, config, device) -> Work`."""

@@ -1,0 +1,65 @@
+"""Work on text: a task's batches brought to the device, its loss, and that loss on held-out text."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from harness.work import Work
+from suites.pretraining._windows import IGNORED, open_text, random_numbers
+
+HELD_OUT_BATCHES = 8  # enough to tell learning from not; the same ones for every variant
+Arrays = tuple[np.ndarray | None, ...]
+
+
+def text_work(
+    *,
+    config: Mapping[str, Any],
+    device: torch.device,
+    window: int,
+    draw: Callable[[np.ndarray, np.random.RandomState], Arrays],
+    loss: Callable[[Any, Any], Any],
+    tokens: int,
+) -> Work:
+    """Return the Work of a task whose batches `draw(text, random)` makes, from `window` bytes a row."""
+    texts = {part: open_text(config, part, window) for part in ("train", "held_out")}
+
+    def batch(index: int, part: str = "train") -> tuple[Any, ...]:
+        return to_device(draw(texts[part], random_numbers(config["seed"], part, index)), device)
+
+    @torch.no_grad()
+    def score(model: Any) -> dict[str, float]:
+        losses = [loss(model, batch(index, "held_out"))[0] for index in range(HELD_OUT_BATCHES)]
+        return {"held_out_loss": float(torch.stack(losses).mean())}
+
+    return Work(batch=batch, loss=loss, amount={"tokens": tokens, "samples": config["batch"]}, score=score)
+
+
+def to_device(arrays: Arrays, device: torch.device) -> tuple[Any, ...]:
+    """Return the arrays as tensors on the device; None, a mask that is not needed, stays None."""
+    tensors = [None if array is None else torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    if device.type == "cuda":  # from pinned memory the copy runs beside the kernels
+        return tuple(None if item is None else item.pin_memory().to(device, non_blocking=True) for item in tensors)
+    return tuple(None if item is None else item.to(device) for item in tensors)
+
+
+def cross_entropy(logits: Any, targets: Any) -> Any:
+    """Return the mean loss in nats over the targets that are not IGNORED.
+
+    Half-precision logits (batch, length, vocabulary) are widened first, as in any real training.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+
+def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:
+    """Raise ValueError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows."""
+    embeddings = (module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    first = next(embeddings, None)
+    if first is not None and first.num_embeddings < needed:
+        raise ValueError(
+            f"{task} uses {needed} different tokens, but the model's first embedding knows {first.num_embeddings}; "
+            f"give it more: --set vocabulary={needed}"
+        )

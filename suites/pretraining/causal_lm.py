@@ -1,0 +1,39 @@
+"""Next-byte prediction for a decoder such as gpt.
+
+Counts as tokens the real positions, each of which has the byte after it as its target.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.work import Work
+from suites.pretraining._windows import IGNORED, PAD, real, row_lengths, sample
+from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
+
+
+def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
+    """Return the work; a batch is tokens, targets, both (batch, length), and the mask or None."""
+    require_vocabulary(model, PAD + 1 if config["padding"] else 256, "causal_lm")
+    lengths = row_lengths(config, shortest=1)
+
+    def draw(text: np.ndarray, random: np.random.RandomState) -> Arrays:
+        rows = sample(text, random, config["batch"], config["length"] + 1)
+        tokens, targets = rows[:, :-1], rows[:, 1:]
+        if not config["padding"]:
+            return tokens, targets, None
+        mask = real(random.permutation(lengths), config["length"])
+        return np.where(mask, tokens, PAD), np.where(mask, targets, IGNORED), mask
+
+    return text_work(
+        config=config, device=device, window=config["length"] + 1, draw=draw, loss=loss, tokens=int(lengths.sum())
+    )
+
+
+def loss(model: Any, batch: Any) -> Any:
+    """Return the mean loss over the real positions, and the logits."""
+    tokens, targets, mask = batch
+    logits = model(tokens, mask)
+    return cross_entropy(logits, targets), logits.detach()

@@ -1,0 +1,71 @@
+"""Masked-byte prediction for an encoder such as bert.
+
+Devlin et al. 2019, https://arxiv.org/abs/1810.04805.
+A row is BOS, a segment, EOS, another segment, EOS, the two from different places and cut at a random point.
+15 % of its bytes are targets: 80 % of these are replaced by MASK, 10 % by a random byte, 10 % are left.
+Counts as tokens all real positions of the input, the three markers of a row among them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.work import Work
+from suites.pretraining._windows import BOS, EOS, IGNORED, MASK, PAD, choose, real, row_lengths, sample
+from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
+
+MASKED = 0.15
+MARKERS = 3
+
+
+def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
+    """Return the work; a batch is tokens, segments, targets, all (batch, length), and the mask or None."""
+    require_vocabulary(model, EOS + 1, "masked_lm")
+    lengths = row_lengths(config, shortest=MARKERS + 2)  # a byte a segment
+
+    def draw(text: np.ndarray, random: np.random.RandomState) -> Arrays:
+        ends = random.permutation(lengths)
+        row, segments = pack(text, random, ends, config["length"])
+        tokens, targets = corrupt(row, random, masked_counts(ends))
+        return tokens, segments, targets, real(ends, config["length"]) if config["padding"] else None
+
+    return text_work(
+        config=config, device=device, window=config["length"], draw=draw, loss=loss, tokens=int(lengths.sum())
+    )
+
+
+def pack(
+    text: np.ndarray, random: np.random.RandomState, ends: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of two marked segments that end at `ends`, and the segment (0 or 1) of each position."""
+    first, second = (sample(text, random, len(ends), length) for _ in range(2))
+    cuts = 2 + (random.random_sample(len(ends)) * (ends - 4)).astype(np.int64)  # where the first EOS stands
+    position = np.arange(length)
+    segments = (position > cuts[:, None]) & real(ends, length)
+    row = np.where(segments, second, first)
+    row[:, 0] = BOS
+    row[position == cuts[:, None]] = EOS
+    row[position == ends[:, None] - 1] = EOS
+    return np.where(real(ends, length), row, PAD), segments.astype(np.int64)
+
+
+def masked_counts(ends: np.ndarray) -> np.ndarray:
+    """Return how many bytes of each row are targets: 15 %, and one at least."""
+    return np.maximum(np.rint(MASKED * (ends - MARKERS)).astype(np.int64), 1)
+
+
+def corrupt(row: np.ndarray, random: np.random.RandomState, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows with `counts` bytes of each masked, swapped or left, and these bytes as targets."""
+    chosen = choose(random, row < 256, counts)
+    dice = random.random_sample(row.shape)
+    swapped = np.where(dice < 0.9, random.randint(0, 256, size=row.shape, dtype=np.int64), row)
+    return np.where(chosen, np.where(dice < 0.8, MASK, swapped), row), np.where(chosen, row, IGNORED)
+
+
+def loss(model: Any, batch: Any) -> Any:
+    """Return the mean loss over the chosen bytes, and the logits."""
+    tokens, segments, targets, mask = batch
+    logits = model(tokens, segments, mask)
+    return cross_entropy(logits, targets), logits.detach()

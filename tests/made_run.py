@@ -1,0 +1,150 @@
+"""Runs made by a seeded generator: what reports and comparisons are tested on, without measuring anything."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.spec import Block, Case, Suite, Variant, Workload
+from harness.store import COLUMNS, Run
+
+RUNGS = {  # name -> what it adds, and a step's time, peak memory and output error, as factors of v1's
+    "v1": ({}, 1.0, 1.0, 1e-6),
+    "+sdpa": ({"attention": "sdpa"}, 0.80, 0.7, 2e-6),
+    "+compile": ({"compile": "default"}, 0.62, 0.65, 3e-6),
+    "+fused": ({"optimizer": "fused"}, 0.61, 0.65, 3e-6),
+    "+bf16": ({"precision": "bf16"}, 0.70, 0.45, 8e-3),
+}
+LINE = "Made CPU @ 2 cores, 8 GiB, Linux, Python 3.11, torch 2.13.0"
+SECONDS = {"startup": 12.0, "build": 3.5, "compile": 80.25, "warmup": 30.0, "timed": 40.0, "total": 170.0}
+
+
+def made_suite(lengths: Sequence[int] = (64, 128), launches: int = 5, name: str = "made") -> Suite:
+    """Return a suite of one model at `lengths`, on five rungs, the last unavailable on the longest."""
+    fields: dict[str, Any] = {}
+    variants = tuple(Variant(name=rung, **(fields := fields | added)) for rung, (added, *_) in RUNGS.items())
+    blocks = tuple(
+        Block(
+            workload=Workload(task="pretraining/causal_lm", model="gpt", size="tiny", batch=4, length=length),
+            variants=variants,
+        )
+        for length in lengths
+    )
+    return Suite(
+        name=name,
+        question="What does each step to 2.x gain?",
+        blocks=blocks,
+        launches=launches,
+        rounds=6,
+        quality_steps=8,
+    )
+
+
+def made_run(
+    folder: Path,
+    suite: Suite | None = None,
+    *,
+    slower: float = 1.0,
+    noise: float = 0.01,
+    seed: int = 0,
+    name: str = "made-run",
+) -> Run:
+    """Write a run's rows below `folder` and return it opened; `slower` multiplies every step time."""
+    suite = suite or made_suite()
+    draw = np.random.default_rng(seed)
+    missing = suite.blocks[-1].cases[-1] if len(suite.blocks) > 1 else None
+    cases = [(block, case) for block in suite.blocks for case in block.cases]
+    found = [row for block, case in cases if case != missing for row in rows(suite, case, draw, slower, noise)]
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(found, columns=list(COLUMNS)).to_parquet(folder / "samples.parquet")
+    return Run(
+        path=folder,
+        id=name,
+        meta={
+            "format": 1,
+            "id": name,
+            "command": ["tandem", "run", suite.name],
+            "status": "complete",
+            "seconds": SECONDS,
+            "data": {"stdlib": {"sha256": "a" * 64}},
+        },
+        suite=suite,
+        environments={
+            "current": {"line": LINE, "cpu": "Made", "cores": 2, "fingerprint": "f0", "calibration": {"gemm": 0.01}}
+        },
+        outcomes=[outcome(block, case, is_missing=case == missing) for block, case in cases],
+    )
+
+
+def rows(suite: Suite, case: Case, draw: np.random.Generator, slower: float, noise: float) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a case."""
+    _, speed, memory, error = RUNGS[case.variant.name]
+    step = 0.012 * speed * slower * case.workload.length / 64
+    tokens = case.workload.batch * case.workload.length
+    is_compiled = case.variant.compile != "none"
+
+    def once(launch: int, metric: str, value: float, step: int = 0) -> tuple[Any, ...]:
+        return (case.id, launch, 0, 0, step, metric, float(value))
+
+    for launch in range(1, suite.launches + 1):
+        mood = step * np.exp(draw.normal(0, noise))
+        for number in range(1, suite.rounds + 1):
+            for index in range(2):
+                yield (
+                    case.id,
+                    launch,
+                    number,
+                    number,
+                    index,
+                    "step_seconds",
+                    float(mood * np.exp(draw.normal(0, noise))),
+                )
+        for phase, share in (("data", 0.05), ("forward", 0.3), ("backward", 0.45), ("optimizer", 0.2)):
+            yield once(launch, f"{phase}_seconds", mood * share)
+        yield once(launch, "tokens", tokens)
+        yield once(launch, "flop", tokens * 6e6)
+        yield once(launch, "memory_peak_bytes", 2**28 * memory * (1 + draw.normal(0, 1e-4)))
+        yield once(launch, "memory_parameters_bytes", 2**22)
+        yield once(launch, "memory_activations_bytes", 2**25 * memory)
+        if is_compiled:
+            yield once(launch, "graphs", 1)
+            yield once(launch, "graph_breaks", 0)
+            yield once(launch, "recompiles", 0)
+        if launch > 1:
+            yield once(launch, "warm_first_step_seconds", 4.0 if is_compiled else 0.05)
+    yield once(1, "cold_first_step_seconds", 24.0 if is_compiled else 0.05)
+    if is_compiled:
+        for stage, seconds in (("compile", 23.0), ("dynamo", 3.0), ("aot", 2.5), ("inductor", 17.5)):
+            yield once(1, f"cold_{stage}_seconds", seconds)
+    for metric, factor in (("output", 1.0), ("loss", 0.1), ("gradient", 3.0), ("losses", 0.2)):
+        yield once(1, f"{metric}_error", error * factor)
+    for index in range(suite.quality_steps):
+        yield once(1, "training_loss", 5.5 - 0.2 * index + error, index)
+    yield once(1, "held_out_loss", 4.1 + error)
+
+
+def outcome(block: Block, case: Case, *, is_missing: bool) -> dict[str, Any]:
+    """Return how a case ended."""
+    warning = {"code": "recompiled", "message": "it compiled again between timed steps", "remedy": "fix the shapes"}
+    operators = [
+        {"name": "aten::mm", "seconds": 0.004, "calls": 40},
+        {"name": "aten::add", "seconds": 0.001, "calls": 9},
+    ]
+    facts = {
+        "attention_requested": case.variant.attention,
+        "attention_actual": "formula" if case.variant.attention == "formula" else "sdpa_flash",
+        "reference": "float64 formula",
+        "operators": operators,
+        "graph_break_reasons": [],
+    }
+    return {
+        "case": case.id,
+        "block": block.name,
+        "launch": 1,
+        "status": "unavailable" if is_missing else "ok",
+        "reason": "bf16 needs a CPU with AVX512" if is_missing else None,
+        "facts": {} if is_missing else facts,
+        "warnings": [warning] if case.variant.name == "+compile" and not is_missing else [],
+    }

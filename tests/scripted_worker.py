@@ -1,0 +1,85 @@
+"""A worker without torch: answers from a script, and fails as it is told to.
+
+The script is JSON: variant name -> {"seconds": of a step, "noise": its relative spread, "loss", "errors",
+"fail": {"verb", "how", "from_launch"?}}. `python tests/scripted_worker.py SCRIPT.json --cli run ...` runs the
+command line with this worker in place of the real one.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+OPERATORS = [{"name": "aten::mm", "seconds": 0.01, "calls": 4}]
+AMOUNTS = {"tokens": 1024, "samples": 8, "parameters": 1000}
+FACTS = {"device": "cpu", "threads": 2, "weights_sha256": "w", "batch_sha256": "b"}
+ENVIRONMENT = {"line": "scripted machine · torch 0.0", "fingerprint": "scripted", "calibration": {"gemm": 0.001}}
+
+
+def fail(how: str) -> dict:
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "hang":
+        time.sleep(60)
+    if how == "garbage":
+        return {"raw": "this is not JSON"}
+    if how == "exit":
+        print("the script says so", file=sys.stderr)
+        os._exit(7)
+    return {"ok": False, "error": how, "message": f"scripted {how}", "traceback": ""}
+
+
+def answer(message: dict, lines: dict, state: dict) -> dict:
+    verb = message["verb"]
+    if verb == "build":
+        name = message["variant"]["name"]
+        state |= {"line": lines.get(name, {}), "draw": random.Random(f"{name}{state['launch']}")}
+    line = state.get("line", {})
+    wanted = line.get("fail", {})
+    if wanted.get("verb") == verb and state["launch"] >= wanted.get("from_launch", 1):
+        return fail(wanted["how"])
+    loss, errors = line.get("loss", 1.0), line.get("errors", {"output_error": 1e-6})
+    if verb == "measure":
+        center, noise = line.get("seconds", 0.05), line.get("noise", 0.0)
+        seconds = [center * state["draw"].gauss(1, noise) for _ in range(message["steps"])]
+        return {"seconds": seconds, "wall": sum(seconds), "loss": loss}
+    return {
+        "hello": {
+            "torch": "0.0",
+            "environment": ENVIRONMENT,
+            "unavailable": [lines.get(variant["name"], {}).get("unavailable") for variant in message.get("can", [])],
+        },
+        "build": {"metrics": AMOUNTS, "facts": FACTS | line.get("facts", {})},
+        "check": {"seconds": 0.1, "losses": [loss] * message.get("steps", 0), "errors": errors},
+        "quality": {"losses": [loss], "metrics": {"held_out_loss": loss}},
+        "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8}},
+        "trace": {"operators": OPERATORS, "attention_actual": "formula"},
+        "release": {"verb": "release"},
+    }[verb]  # fmt: skip
+
+
+def work(script: Path) -> None:
+    state = {"launch": 1 + len(list(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent.glob("launch*")))}
+    mark = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent / f"launch{state['launch']}"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    for text in sys.stdin:
+        reply = {"ok": True, **answer(json.loads(text), json.loads(script.read_text()), state)}
+        print(reply.get("raw") or json.dumps(reply), flush=True)
+        if reply.get("verb") == "release":
+            return
+
+
+if __name__ == "__main__":
+    script = Path(sys.argv[1])
+    if sys.argv[2:3] == ["--cli"]:
+        import harness.cli
+        import harness.conditions
+
+        harness.conditions.WORKER = (__file__, str(script))
+        sys.argv[1:] = sys.argv[3:]
+        harness.cli.main()
+    work(script)

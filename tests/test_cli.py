@@ -1,0 +1,94 @@
+"""The command line: bad input is one sentence and exit code 2; `list` and `--help` are instant."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITE = '"""Own."""\nfrom harness.spec import *\n'
+
+
+def tandem(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_list_names_everything_with_a_line():
+    done = tandem("list")
+    assert done.returncode == 0
+    for word in ("suites:", "quick", "encoder_decoder", "sdpa_flash", "pretraining/denoising", "step_seconds", "html"):
+        assert word in done.stdout
+
+
+def test_a_list_of_nothing_known_is_a_sentence():
+    done = tandem("list", "modles")
+    assert done.returncode == 2
+    assert "did you mean 'models'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("import no_such_module\n", "raises ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def suite(:\n", "SyntaxError"),
+        ("def suite(): raise RuntimeError('mine')\n", "raises RuntimeError: mine"),
+        ("def suite(): return 3\n", "returns int; return a harness.spec.Suite"),
+        ("", "defines no function 'suite'"),
+        ("def suite(): return Suite(name='s', question='?', blocks=[])\n", "has no blocks"),
+    ],
+)
+def test_a_bad_suite_file_is_a_sentence(tmp_path, source, sentence):
+    (tmp_path / "own.py").write_text(SUITE + source)
+    done = tandem("run", "own.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "quik"], "did you mean 'quick'"),
+        (["run"], "SUITE is missing; known suites: attention"),
+        (["run", "quick", "--vary", "attention=sdpa,flsh"], "no attention 'flsh'"),
+        (["run", "quick", "--budget", "soon"], "--budget 'soon' is no time"),
+        (["run", "quick", "--launches", "0"], "launches is 0"),
+        (["run", "quick", "--python", "v1=nowhere"], "no program there"),
+        (["run", "--resume", "nothing"], "no run 'nothing'"),
+        (["report", "nothing"], "no run 'nothing'"),
+        (["report", "latest", "--runs", "empty"], "no run in empty; make one with `tandem run quick`"),
+        (["report", "."], "is not a run"),
+        (["compare", "nothing"], "no run 'nothing'"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_exit_2(tmp_path, arguments, sentence):
+    done = tandem(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to stand for a full disk")
+def test_a_full_disk_is_a_sentence(tmp_path):
+    code = "import harness.cli as cli\ndef run(): open('/dev/full', 'w').write('x' * 99999)\ncli.app = run\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "No space left on device; free some space" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = tandem("run", "null", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "runs" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,117 @@
+"""The suites that come with Tandem: valid, only data, and asking what they say they ask."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+
+from harness import names
+from harness.spec import CHOICES, Suite
+
+SUITES = {named.name: named for named in names.listing("suite")}
+every_suite = pytest.mark.parametrize("name", SUITES)
+
+
+def load(name):
+    return SUITES[name].load()()
+
+
+def changes(variant, other):
+    """Return the fields in which two variants differ, their names apart."""
+    return {field for field, value in asdict(variant).items() if asdict(other)[field] != value} - {"name"}
+
+
+def test_every_question_of_the_design_has_its_suite():
+    assert set(SUITES) >= {"quick", "ladder", "attention", "length", "precision", "compile", "null"}
+
+
+@every_suite
+def test_a_suite_is_named_as_its_file_and_asks_one_question(name):
+    suite = load(name)
+    assert isinstance(suite, Suite)
+    assert suite.name == name
+    assert suite.question.endswith("?")
+    assert suite.question.count("?") == 1
+    assert SUITES[name].summary.endswith(".")
+
+
+@every_suite
+def test_a_suite_comes_back_from_json_with_the_same_cases(name):
+    suite = load(name)
+    again = Suite.from_json(json.loads(json.dumps(suite.to_json())))
+    assert again == suite
+    assert [case.id for case in again.cases] == [case.id for case in suite.cases]
+
+
+@every_suite
+def test_every_name_in_a_suite_leads_somewhere(name):
+    for case in load(name).cases:
+        model = names.find("model", case.workload.model)
+        assert case.workload.size in model.literal("SIZES", {})
+        assert set(case.workload.settings) <= set(model.parameters())
+        names.find("task", case.workload.task)
+        names.find("data", case.workload.data)
+        names.find("attention", case.variant.attention)
+
+
+def test_definitions_load_without_torch_and_numpy():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'numpy', 'pandas')))\n"
+        "from harness import names\n"
+        "print(*(named.load()().name for named in names.listing('suite')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=names.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(SUITES)
+
+
+@pytest.mark.parametrize(("name", "rungs"), [("quick", 4), ("ladder", 5)])
+def test_each_rung_of_the_ladder_adds_one_thing(name, rungs):
+    added = [{"attention"}, {"compile"}, {"optimizer"}, {"precision"}]
+    for block in load(name).blocks:
+        assert [variant.name for variant in block.variants] == ["v1", "+sdpa", "+compile", "+fused", "+bf16"][:rungs]
+        pairs = zip(block.variants, block.variants[1:], strict=False)
+        assert [changes(*pair) for pair in pairs] == added[: rungs - 1]
+        assert block.baseline == "v1"
+
+
+def test_quick_is_a_first_look_at_two_tiny_models():
+    suite = load("quick")
+    workloads = [block.workload for block in suite.blocks]
+    assert [(workload.model, workload.size) for workload in workloads] == [("gpt", "tiny"), ("bert", "tiny")]
+    assert (suite.launches, suite.rounds, suite.quality_steps) == (3, 8, 30)
+
+
+def test_ladder_climbs_on_each_kind_of_transformer():
+    assert [block.workload.model for block in load("ladder").blocks] == ["gpt", "bert", "encoder_decoder"]
+
+
+@pytest.mark.parametrize("name", ["attention", "length"])
+def test_lengths_are_the_same_model_and_as_many_tokens(name):
+    workloads = [block.workload for block in load(name).blocks]
+    assert [workload.length for workload in workloads] == [128, 256, 512, 1024, 2048]
+    assert len({workload.batch * workload.length for workload in workloads}) == 1
+    rest = [replace(workload, batch=1, length=1) for workload in workloads]
+    assert all(workload == rest[0] for workload in rest)
+    assert workloads[0].settings["positions"] == 2048
+
+
+def test_attention_compares_every_backend_with_the_formula():
+    for block in load("attention").blocks:
+        assert {variant.attention for variant in block.variants} == {named.name for named in names.listing("attention")}
+        assert block.baseline == "formula"
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("compile", set()), ("precision", {"fp64"})])
+def test_an_axis_is_gone_through_with_nothing_else_changed(name, left_out):
+    (block,) = load(name).blocks
+    assert {getattr(variant, name) for variant in block.variants} == {*CHOICES[name]} - left_out
+    assert all(changes(variant, block.variants[0]) <= {name} for variant in block.variants)
+    assert getattr(block.baseline_case.variant, name) == CHOICES[name][0]
+
+
+def test_null_is_the_same_variant_twice():
+    (block,) = load("null").blocks
+    a, b = block.variants
+    assert (a.name, b.name, changes(a, b)) == ("a", "b", set())

@@ -1,0 +1,272 @@
+"""Every model is what its file says: the published shapes, masks that mask, and the same with any attention."""
+
+import inspect
+import math
+import warnings
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from harness import names
+from harness.worker.ability import refusal
+
+MODELS = {named.name: named for named in names.listing("model")}
+BACKENDS = {named.name: named for named in names.listing("attention")}
+FORMULA = BACKENDS["formula"].load()
+PUBLISHED = {"gpt": 124_439_808, "bert": 109_514_298, "encoder_decoder": 63_084_544}
+SOURCE, TARGET = 24, 16  # lengths
+
+every_model = pytest.mark.parametrize("name", MODELS)
+causal_models = pytest.mark.parametrize("name", ["gpt", "encoder_decoder"])
+torch_compiles = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # Inductor's own
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors this small are slower on many threads, and far slower where others use the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def build(name, attention=FORMULA, seed=0, **config):
+    torch.manual_seed(seed)
+    return MODELS[name].load()(attention, **config)
+
+
+def inputs(name, batch=2):
+    """Return the arguments of a padded forward pass by name; the first row is padded, the second is full."""
+    generator = torch.Generator().manual_seed(1)
+
+    def tokens(length):
+        mask = torch.arange(length) < torch.tensor([[length - 5], [length]])
+        return torch.randint(256, (batch, length), generator=generator), mask
+
+    source, source_mask = tokens(SOURCE)
+    target, target_mask = tokens(TARGET)
+    if name == "encoder_decoder":
+        return {"source": source, "target": target, "source_mask": source_mask, "target_mask": target_mask}
+    if name == "gpt":
+        return {"tokens": target, "mask": target_mask}
+    return {"tokens": source, "segments": (source > 128).long(), "mask": source_mask}
+
+
+def train(model, arguments):
+    """Return logits and the gradients of all parameters by name; the loss asks for other tokens than those given."""
+    logits = model(**arguments)
+    targets = torch.arange(logits[..., 0].numel()) % 256
+    model.zero_grad()
+    F.cross_entropy(logits.flatten(0, 1), targets).backward()
+    return {"logits": logits.detach(), **{name: parameter.grad for name, parameter in model.named_parameters()}}
+
+
+def assert_same(found, expected, tolerance=1e-12):
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=tolerance, atol=tolerance, msg=name)
+
+
+@every_model
+def test_the_sizes_give_every_field_of_build(name):
+    sizes = MODELS[name].literal("SIZES", {})
+    assert list(sizes) == ["tiny", "small", "base"]
+    for size in sizes.values():
+        assert list(size) == MODELS[name].parameters()
+    defaults = inspect.signature(MODELS[name].load()).parameters.values()
+    assert {item.name: item.default for item in defaults if item.kind is item.KEYWORD_ONLY} == sizes["tiny"]
+
+
+@every_model
+def test_base_has_the_published_number_of_parameters(name):
+    with torch.device("meta"):
+        model = build(name, **MODELS[name].literal("SIZES", {})["base"])
+    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@every_model
+def test_a_model_agrees_with_itself_across_attention_backends(name, backend):
+    expected = train(build(name).double(), inputs(name))
+    model = build(name, BACKENDS[backend].load()).double()
+    with getattr(BACKENDS[backend].module(), "around", nullcontext)(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)  # torch may warn why it refuses
+        try:
+            found = train(model, inputs(name))
+        except Exception as error:
+            if backend not in {"sdpa_efficient", "sdpa_cudnn", "flex"} or not refusal(error, []):
+                raise
+        else:
+            assert_same(found, expected)
+
+
+@torch_compiles
+@every_model
+@torch.no_grad()
+def test_a_model_agrees_with_itself_on_flex_where_no_gradient_is_asked(name):
+    found = build(name, BACKENDS["flex"].load())(**inputs(name))
+    torch.testing.assert_close(found, build(name)(**inputs(name)), rtol=1e-4, atol=1e-4)
+
+
+@every_model
+def test_initial_weights_depend_on_the_seed_alone(name):
+    weights = build(name).state_dict()
+    again = build(name, BACKENDS["sdpa"].load()).state_dict()
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    assert not torch.equal(weights["token.weight"], build(name, seed=1).state_dict()["token.weight"])
+
+
+@every_model
+def test_an_untrained_model_knows_nothing(name):
+    model, arguments = build(name), inputs(name)
+    logits = model(**arguments)
+    loss = F.cross_entropy(logits.flatten(0, 1), torch.arange(logits[..., 0].numel()) % 256)
+    assert abs(loss.item() - math.log(320)) < 1
+
+
+def test_gpt_draws_its_residual_outputs_smaller():
+    layer = build("gpt", layers=8, dim=256).layers[0]
+    assert layer.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert layer.mlp_output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
+
+
+@every_model
+def test_the_gradient_reaches_every_parameter(name):
+    gradients = train(build(name), inputs(name))
+    for parameter, gradient in gradients.items():
+        assert gradient is not None, parameter
+        assert gradient.isfinite().all(), parameter
+        if not parameter.endswith("key.bias"):  # adds the same to all scores of a query: softmax does not see it
+            assert gradient.any(), parameter
+
+
+@every_model
+def test_layers_are_elements_of_module_lists(name):
+    lists = [module for module in build(name, layers=3).modules() if isinstance(module, torch.nn.ModuleList)]
+    assert [len(layers) for layers in lists] == ([3, 3] if name == "encoder_decoder" else [3])
+
+
+@every_model
+def test_a_model_compiles_without_a_graph_break(name):
+    model, arguments = build(name).double(), inputs(name)
+    compiled = torch.compile(lambda model, arguments: model(**arguments), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(model, arguments), model(**arguments))
+
+
+@every_model
+def test_without_dropout_a_model_is_deterministic_and_with_it_is_not(name):
+    plain, dropping = build(name), build(name, dropout=0.5)
+    assert torch.equal(plain(**inputs(name)), plain(**inputs(name)))
+    assert not torch.equal(dropping(**inputs(name)), dropping(**inputs(name)))
+    assert torch.equal(dropping.eval()(**inputs(name)), plain(**inputs(name)))
+
+
+@every_model
+def test_a_longer_input_than_the_positions_is_refused_with_what_to_do(name):
+    arguments = {key: value for key, value in inputs(name).items() if value.dtype == torch.int64}
+    needed = arguments["source" if name == "encoder_decoder" else "tokens"].size(1)
+    with pytest.raises(ValueError, match=f"^{needed} tokens .* 10 positions: --set positions={needed}$"):
+        build(name, positions=10)(**arguments)
+
+
+@causal_models
+def test_a_causal_model_does_not_see_the_future(name):
+    model, arguments = build(name), inputs(name)
+    before = model(**arguments)
+    arguments["target" if name == "encoder_decoder" else "tokens"][:, 9] += 1
+    after = model(**arguments)
+    assert torch.equal(before[:, :9], after[:, :9])
+    assert not torch.equal(before[1, 9], after[1, 9])
+
+
+def test_bert_sees_both_ways_and_the_segments():
+    model, arguments = build("bert"), inputs("bert")
+    before = model(**arguments)
+    for changed in ("tokens", "segments"):
+        other = {**arguments, changed: arguments[changed].clone()}
+        other[changed][1, 9] = 1 - other[changed][1, 9].clamp(max=1)
+        assert not torch.equal(before[1, :9], model(**other)[1, :9])
+    zeros = torch.zeros_like(arguments["tokens"])
+    assert torch.equal(model(arguments["tokens"]), model(arguments["tokens"], segments=zeros))
+
+
+@every_model
+def test_what_the_padding_holds_changes_nothing_else(name):
+    model, arguments = build(name), inputs(name)
+    real = arguments["target_mask" if name == "encoder_decoder" else "mask"]
+    before = model(**arguments)
+    assert before.isfinite().all()
+    for tokens, mask in (("tokens", "mask"), ("source", "source_mask"), ("target", "target_mask")):
+        if tokens in arguments:
+            arguments[tokens] = torch.where(arguments[mask], arguments[tokens], 300)
+    assert torch.equal(before[real], model(**arguments)[real])
+
+
+@every_model
+def test_a_padded_row_reads_as_the_same_row_cut_short(name):
+    model, arguments = build(name).double(), inputs(name)
+    cut = {key: value[:1, : value.size(1) - 5] for key, value in arguments.items() if "mask" not in key}
+    alone = model(**cut)
+    torch.testing.assert_close(model(**arguments)[:1, : alone.size(1)], alone)
+
+
+def test_the_embedding_is_scaled_and_the_positions_are_those_of_the_paper():
+    model, tokens = build("encoder_decoder"), inputs("encoder_decoder")["source"]
+    positions = (model.embed(tokens) - math.sqrt(128) * model.token.weight[tokens])[0]  # (24, 128)
+    for position, i in ((0, 0), (1, 0), (7, 3), (23, 63)):
+        angle = position / 10000 ** (2 * i / 128)
+        found = positions[position, 2 * i : 2 * i + 2].tolist()
+        assert found == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-5)
+
+
+def from_torch(weights):
+    """Return the weights of a torch.nn.Transformer under the names that encoder_decoder's layers have."""
+    renamed = {}
+    for key, value in weights.items():
+        stack, *rest = key.split(".")
+        if rest[0] == "norm":
+            renamed[f"{stack}_norm.{rest[1]}"] = value
+            continue
+        _, index, part, *leaf = rest
+        cross = "multihead" in part or (stack == "decoder" and part == "norm2")
+        last = part == ("norm3" if stack == "decoder" else "norm2")
+        block = "cross_attention" if cross else "feed_forward" if last else "self_attention"
+        at = f"{stack}.{index}"
+        if leaf[0].startswith("in_proj"):
+            kind = leaf[0].removeprefix("in_proj_")
+            names_of_thirds = (f"{at}.{block}.{third}.{kind}" for third in ("query", "key", "value"))
+            renamed.update(zip(names_of_thirds, value.chunk(3), strict=True))
+        elif leaf[0] == "out_proj":
+            renamed[f"{at}.{block}.output.{leaf[1]}"] = value
+        elif part.startswith("linear"):
+            renamed[f"{at}.feed_forward.{'inner' if part == 'linear1' else 'outer'}.{leaf[0]}"] = value
+        else:
+            renamed[f"{at}.{block}_norm.{leaf[0]}"] = value
+    return renamed
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_encoder_decoder_is_torch_nn_transformer(padded):
+    torch.manual_seed(2)
+    layers = {"num_encoder_layers": 2, "num_decoder_layers": 2, "dim_feedforward": 512}
+    reference = torch.nn.Transformer(128, 4, **layers, dropout=0.0, batch_first=True, dtype=torch.float64)
+    for parameter in reference.parameters():  # biases and norms too
+        torch.nn.init.normal_(parameter, std=0.1)
+    model = build("encoder_decoder").double()
+    token = {"token.weight": model.token.weight.detach()}
+    model.load_state_dict({**from_torch(reference.state_dict()), **token})
+
+    arguments = inputs("encoder_decoder")
+    if not padded:
+        arguments = {key: value for key, value in arguments.items() if "mask" not in key}
+    ignored = {key: ~value for key, value in arguments.items() if "mask" in key}
+    output = reference(
+        model.embed(arguments["source"]),
+        model.embed(arguments["target"]),
+        tgt_mask=torch.ones(TARGET, TARGET, dtype=torch.bool).triu(1),  # True: may not attend
+        src_key_padding_mask=ignored.get("source_mask"),
+        memory_key_padding_mask=ignored.get("source_mask"),
+        tgt_key_padding_mask=ignored.get("target_mask"),
+    )
+    torch.testing.assert_close(model(**arguments), output @ model.token.weight.T)

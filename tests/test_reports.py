@@ -1,0 +1,438 @@
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_run import LINE, made_run, made_suite
+from rich.cells import cell_len
+
+from harness import names
+from harness.compare import BreakEven
+from harness.spec import Variant
+from harness.stats import Caution, Estimate, estimate, judge
+from harness.store import COLUMNS, Run
+from reports.document import Change, Chart, Document, Quantity, Table
+from reports.formats import _words, csv, html, markdown, terminal
+from reports.formats import json as json_format
+from reports.report import BRIEF, comparison_of, document_of
+from reports.views.attention import is_as_asked
+
+FORMATS = [named.name for named in names.listing("format")]
+HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](http://evil)\x1b[31m\nsecond line</style>{{ 7 * 7 }}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return made_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def document(run: Run) -> Document:
+    return document_of([run])
+
+
+def render(name: str, document: Document) -> str:
+    return str(names.find("format", name).load()(document))
+
+
+def rounded(text: str) -> str:
+    """Return the text with long fractions cut: their last digits differ between processors."""
+    return re.sub(r"\d+\.\d{7,}(e[-+]?\d+)?", lambda found: f"{float(found[0]):.6g}", text)
+
+
+def without_drawings(page: str) -> str:
+    """Return the page without what vl-convert makes: the script, its digest and the drawings."""
+    page = re.sub(r"<script>.*?</script>", "<script>CUT</script>", page, flags=re.DOTALL)
+    page = re.sub(r"'sha256-[^']*'", "'sha256-CUT'", page)
+    return re.sub(r"<svg.*?</svg>", "<svg>CUT</svg>", page, flags=re.DOTALL)
+
+
+def tables(document: Document) -> list[Table]:
+    return [item for section in document.sections for item in section.items if isinstance(item, Table)]
+
+
+def charts(document: Document) -> list[Chart]:
+    return [item for section in document.sections for item in section.items if isinstance(item, Chart)]
+
+
+# What each format makes of a made run, whole.
+
+
+def test_terminal(document: Document, golden: Callable[[str, str], None]) -> None:
+    golden("report.txt", terminal.render(document, width=120, color=False))
+
+
+def test_terminal_of_80_columns(document: Document, golden: Callable[[str, str], None]) -> None:
+    golden("report-80.txt", terminal.render(document, width=80, color=False))
+
+
+def test_markdown(document: Document, golden: Callable[[str, str], None]) -> None:
+    golden("report.md", markdown.render(document))
+
+
+def test_html(document: Document, golden: Callable[[str, str], None]) -> None:
+    golden("report.html", rounded(without_drawings(html.render(document))))
+
+
+def test_json(document: Document, golden: Callable[[str, str], None]) -> None:
+    golden("report.json", rounded(json_format.render(document)))
+
+
+def test_csv(document: Document, golden: Callable[[str, str], None]) -> None:
+    golden("report.csv", rounded(csv.render(document)))
+
+
+def test_run_against_run(run: Run, tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+    slower = made_run(tmp_path, run.suite, slower=1.3, seed=1, name="slower-run")
+    golden("runs.txt", terminal.render(comparison_of(run, slower), width=120, color=False))
+
+
+# What holds for every view and format.
+
+
+@pytest.mark.parametrize("name", [named.name for named in names.listing("view")])
+def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run) -> None:
+    named = names.find("view", name)
+    assert isinstance(named.literal("ORDER", None), int)
+    (section,) = document_of([run], [name]).sections
+    assert section.question.endswith("?")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_shows_a_run_without_any_figures(name: str, tmp_path: Path) -> None:
+    pd.DataFrame([], columns=list(COLUMNS)).astype({"case": str, "metric": str, "value": float}).to_parquet(
+        tmp_path / "samples.parquet"
+    )
+    empty = Run(
+        path=tmp_path,
+        id="empty",
+        meta={"status": "interrupted", "seconds": {}},
+        suite=made_suite(),
+        environments={},
+        outcomes=[],
+    )
+    assert "interrupted" in render(name, document_of([empty]))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_shows_what_is_not_a_number(name: str, run: Run, tmp_path: Path) -> None:
+    rows = run.samples().astype({"case": str, "metric": str})
+    rows.loc[rows["metric"] == "training_loss", "value"] = math.nan
+    rows.loc[rows["metric"].isin(["gradient_error", "held_out_loss"]), "value"] = math.inf
+    rows.loc[rows["metric"] == "memory_peak_bytes", "value"] = 0.0
+    rows.to_parquet(tmp_path / "samples.parquet")
+    assert re.search("inf|not a number", render(name, document_of([replace(run, path=tmp_path)])))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_shows_several_runs(name: str, run: Run, tmp_path: Path) -> None:
+    other = made_run(tmp_path, made_suite(lengths=(32,), name="other"), name="other-run")
+    found = render(name, document_of([run, other]))
+    assert "made-run" in found
+    assert "other-run" in found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_says_what_makes_two_runs_not_comparable(name: str, run: Run) -> None:
+    other = replace(run, id="other", meta=run.meta | {"data": {"stdlib": {"sha256": "b" * 64}}})
+    found = render(name, comparison_of(run, other))
+    assert name == "csv" or "data stdlib: sha256" in found
+    assert name == "csv" or "b" * 64 in found
+    assert name not in ("json", "csv") or "better" not in found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_run_gives_the_same_report(name: str, run: Run) -> None:
+    first, second = (without_drawings(render(name, document_of([run]))) for _ in range(2))
+    assert first == second
+
+
+# The answer, and what may not be said.
+
+
+def test_the_first_line_is_the_answer(document: Document) -> None:
+    lines = terminal.render(document, width=120, color=False).splitlines()
+    assert re.fullmatch(r"Over all workloads: \+fused is 1\.\d\dx \(1\.\d\d–1\.\d\d\) as fast as v1", lines[1])
+
+
+def test_no_difference_is_given_that_is_not_established(tmp_path: Path) -> None:
+    noisy = made_run(tmp_path, made_suite(lengths=(64,), launches=3), noise=0.5, seed=2)
+    document = document_of([noisy], ["comparison"])
+    found = terminal.render(document, width=200, color=False)
+    assert "some cannot be told from it yet" in found
+    assert not re.search(r"\d+x ", found.replace(_words.LEGEND, ""))
+    assert "unsure (" in found
+
+
+def test_figures_stand_above_the_hardware_they_were_measured_on(document: Document) -> None:
+    with_figures = [
+        table for table in tables(document)
+        if table.title != "Wall time by phase"
+        and any(isinstance(cell, Quantity | Change) for row in table.rows for cell in row)
+    ]  # fmt: skip
+    assert with_figures
+    assert {table.hardware for table in with_figures} == {(LINE,)}
+
+
+def test_no_case_is_dropped(document: Document, run: Run) -> None:
+    found = [table for table in tables(document) if table.title in {block.name for block in run.suite.blocks}]
+    names_shown = [row[0] for table in found[:2] for row in table.rows]
+    assert names_shown == [case.variant.name for case in run.suite.cases]
+    outcomes = next(section for section in document.sections if section.title == "Outcomes")
+    assert "bf16 needs a CPU with AVX512" in str(outcomes.items)
+
+
+def test_speed_memory_and_loss_stand_in_one_row(document: Document) -> None:
+    first = tables(document)[0]
+    for wanted in ("speed against v1", "step time", "peak memory", "error against float64", "held-out loss"):
+        assert wanted in first.columns
+
+
+def test_the_brief_views_are_views_and_hold_the_answer(run: Run) -> None:
+    titles = [section.title for section in document_of([run], BRIEF).sections]
+    assert titles == ["Comparison", "Outcomes", "Warnings", "Run"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (None, ""),
+        (7, "7"),
+        (Quantity(estimate=Estimate(center=0.01234, low=0.0121, high=0.01258, n=5), unit="s"), "12.34 ±0.24 ms"),
+        (Quantity(estimate=estimate([2.5]), unit="s"), "2.500 s"),
+        (Quantity(estimate=estimate([3 * 2**30] * 5), unit="B"), "3 GiB"),
+        (Quantity(estimate=estimate([2.1e-7]), unit="1"), "2.1e-07"),
+        (Quantity(estimate=estimate([math.nan, 1.0]), unit="nats"), "not a number nats"),
+        (Quantity(estimate=estimate([0.0] * 5), unit="1"), "0"),
+        (Change(judgement=judge([-0.51, -0.5, -0.49], 0.03, "lower"), is_speed=True), "1.65x (1.61–1.69)"),
+        (Change(judgement=judge([-0.51, -0.5, -0.49], 0.03, "lower")), "0.61x (0.59–0.62)"),
+        (Change(judgement=judge([0.0, 0.0], 0.03, "lower")), "same"),
+        (Change(judgement=judge([-0.05, 0.0, 0.05], 0.03, "lower")), "unsure (0.88–1.13), about 11 more launches"),
+        (Change(judgement=judge([-0.5], 0.03, "lower")), "unsure, one launch"),
+        (BreakEven(steps=math.inf, low=math.inf, high=math.inf), "never"),
+        (BreakEven(steps=math.nan, low=math.nan, high=math.nan), "cannot tell"),
+        (BreakEven(steps=math.nan, low=1234.0, high=math.inf), "cannot tell; not before 1,200 steps"),
+        (BreakEven(steps=1234.0, low=1111.0, high=1387.0), "1,200 steps (1,100–1,400)"),
+        (BreakEven(steps=0.0, low=0.0, high=0.0), "at once"),
+    ],
+)  # fmt: skip
+def test_values_are_scaled_and_rounded_to_what_they_support(cell: Any, words: str) -> None:
+    assert _words.words(cell) == words
+
+
+def test_a_case_that_never_settled_says_so() -> None:
+    unsettled = Caution(code="no steady state", message="it never settled", remedy="close what else runs")
+    found = judge([-0.5, -0.5], 0.03, "lower", [unsettled])
+    assert _words.words(Change(judgement=found)) == "unsure, no steady state"
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_a_terminal_report_fits_its_width(document: Document, width: int) -> None:
+    lines = terminal.render(replace(document, sections=document.sections[:3]), width=width, color=False).splitlines()
+    assert max(map(cell_len, lines)) <= width
+
+
+def test_verdicts_are_readable_without_colours_and_coloured_where_there_are_some(document: Document) -> None:
+    plain, coloured = (terminal.render(document, width=120, color=color) for color in (False, True))
+    assert "\x1b" not in plain
+    assert "✓ 1." in plain
+    assert "\x1b[1;32m✓ 1." in coloured
+
+
+@pytest.mark.parametrize(
+    ("asked", "compiled", "actual", "is_so"),
+    [
+        ("formula", "none", "formula", True),
+        ("sdpa", "none", "sdpa_flash", True),
+        ("sdpa", "none", "formula", False),
+        ("sdpa_math", "default", "formula", True),
+        ("sdpa_flash", "none", "sdpa_math", False),
+        ("sdpa_flash", "default", "formula", False),
+        ("formula", "none", "sdpa_flash", False),
+        ("own.py:attention", "none", "sdpa_flash", True),
+    ],
+)
+def test_a_kernel_that_was_not_asked_for_is_shown_as_such(asked: str, compiled: str, actual: str, is_so: bool) -> None:
+    assert is_as_asked(Variant(name="v", attention=asked, compile=compiled), actual) == is_so
+
+
+# What programs read.
+
+
+def test_json_keeps_its_contract(document: Document, run: Run) -> None:
+    found = json.loads(json_format.render(document))
+    assert found["format"] == 1
+    assert {"id", "suite", "question", "status", "seconds"} <= found["run"].keys()
+    assert [case["case"] for case in found["cases"]] == [case.id for case in run.suite.cases]
+    keys = {"case", "block", "workload", "variant", "outcome", "reason", "metrics"}
+    assert all(keys <= case.keys() for case in found["cases"])
+    assert found["cases"][0]["metrics"]["step_seconds"].keys() == {"center", "low", "high", "n", "unit"}
+    keys = {"block", "baseline", "candidate", "metric", "ratio", "low", "high", "confidence", "verdict", "detectable",
+            "launches", "warnings"}  # fmt: skip
+    assert all(keys <= comparison.keys() for comparison in found["comparisons"])
+    assert found["cases"][0]["metrics"]["held_out_loss"]["low"] is None
+
+
+def test_csv_is_read_back_by_pandas(document: Document, run: Run) -> None:
+    found = pd.read_csv(StringIO(csv.render(document)))
+    steps = found[found["metric"] == "step_seconds"].set_index("case")
+    result = document.results[0]
+    for comparison in result.comparisons:
+        if comparison.metric == "step_seconds":
+            assert steps.loc[comparison.case, "ratio"] == pytest.approx(comparison.judgement.ratio)
+    assert set(found["case"]) == {case.id for case in run.suite.cases}
+    assert found.loc[found["outcome"] == "unavailable", "reason"].tolist() == ["bf16 needs a CPU with AVX512"]
+
+
+# Strings from outside.
+
+
+class Elements(HTMLParser):
+    """Collects what a browser would see: elements, attributes, and text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.links: list[str] = []
+        self.open = ""
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(tag)
+        self.open = tag
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.open not in ("script", "style") else ""
+
+
+def hostile(run: Run) -> Run:
+    """Return the run with a hostile text wherever one can come from outside."""
+    block = run.suite.blocks[1]
+    variants = (block.variants[0], *(replace(item, name=item.name + HOSTILE) for item in block.variants[1:]))
+    suite = replace(
+        run.suite, name=HOSTILE, question=HOSTILE, blocks=(replace(block, name=HOSTILE, variants=variants),)
+    )
+    renamed = dict(zip((case.id for case in block.cases), (case.id for case in suite.cases), strict=True))
+    samples = run.samples().astype({"case": str, "metric": str})
+    samples = samples[samples["case"].isin(renamed)]
+    samples.assign(case=samples["case"].map(renamed)).to_parquet(run.path / "samples.parquet")
+    facts = dict.fromkeys(("attention_requested", "attention_actual", "reference"), HOSTILE)
+    facts |= {"operators": [{"name": HOSTILE, "seconds": 1.0, "calls": 1}], "graph_break_reasons": [HOSTILE]}
+    outcomes = [
+        outcome | {"case": renamed[outcome["case"]], "block": HOSTILE, "facts": facts, "reason": HOSTILE,
+                   "warnings": [{"code": HOSTILE, "message": HOSTILE, "remedy": HOSTILE}]}
+        for outcome in run.outcomes if outcome["case"] in renamed
+    ]  # fmt: skip
+    environments = {"current": run.environments["current"] | {"line": HOSTILE}}
+    meta = run.meta | {"command": ["tandem", HOSTILE]}
+    return replace(run, id=HOSTILE, suite=suite, outcomes=outcomes, environments=environments, meta=meta)
+
+
+@pytest.fixture(scope="module")
+def hostile_document(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return document_of([hostile(made_run(tmp_path_factory.mktemp("hostile")))])
+
+
+def test_a_page_shows_hostile_strings_as_text(hostile_document: Document) -> None:
+    page = html.render(hostile_document)
+    elements = Elements(page)
+    assert elements.found.count("script") == len(charts(hostile_document)) + 1
+    assert elements.found.count("style") == 1
+    assert "<script>alert(1)</script>" in elements.text
+    assert "{{ 7 * 7 }}" in elements.text
+    assert "\x1b" not in page
+
+
+def test_a_page_loads_nothing(document: Document) -> None:
+    page = html.render(document)
+    elements = Elements(page)
+    assert all(link.startswith("#") for link in elements.links)
+    assert not {"link", "img", "iframe", "object", "base"} & set(elements.found)
+    assert "default-src 'none'" in page
+    assert "unsafe-eval" not in page
+
+
+def test_every_picture_has_words(document: Document) -> None:
+    page = html.render(document)
+    kinds = {chart.kind for chart in charts(document)}
+    assert kinds == {"intervals", "waterfall", "lines", "stacked"}
+    assert page.count('role="img" aria-label="') == len(charts(document))
+
+
+def test_a_terminal_is_not_steered_by_hostile_strings(hostile_document: Document) -> None:
+    assert "\x1b" not in terminal.render(hostile_document, width=200, color=False)
+
+
+def test_markdown_shows_hostile_strings_as_text(hostile_document: Document) -> None:
+    text = markdown.render(hostile_document).replace(r"\<", "")
+    assert "<script" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows
+    assert not [row for row in rows if re.search(r"(?<!\\)[`*\[]", row)]
+
+
+def test_json_and_csv_keep_hostile_strings_whole(hostile_document: Document) -> None:
+    assert json.loads(json_format.render(hostile_document))["run"]["id"] == HOSTILE
+    assert set(pd.read_csv(StringIO(csv.render(hostile_document)))["run"]) == {HOSTILE}
+
+
+# A large run.
+
+LARGE = """
+import json, sys, time
+from pathlib import Path
+from harness.spec import Suite
+from harness.store import Run
+from reports.report import document_of
+from harness import names
+
+folder = Path(sys.argv[1])
+suite, rest = (json.loads((folder / name).read_text()) for name in ("suite.json", "rest.json"))
+run = Run(path=folder, suite=Suite.from_json(suite), **rest)
+started = time.perf_counter()
+text = names.find("format", sys.argv[2]).load()(document_of([run]))
+seconds = time.perf_counter() - started
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(json.dumps({"seconds": seconds, "bytes": int(status["VmHWM"].split()[0]) * 1024}))  # ru_maxrss has the parent's
+"""
+
+
+@pytest.fixture(scope="module")
+def large_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a run of a million rows."""
+    folder = tmp_path_factory.mktemp("large")
+    suite = made_suite(lengths=(32, 64, 128, 256), launches=8)
+    run = made_run(folder, suite)
+    rows = run.samples()
+    steps = rows[rows["metric"] == "step_seconds"]
+    repeated = pd.concat([steps] * (1_000_000 // len(steps) + 1), ignore_index=True)
+    repeated["step"] = range(len(repeated))
+    repeated["round"] = repeated["round"] + 6 * (repeated["step"] % 50)
+    pd.concat([rows[rows["metric"] != "step_seconds"], repeated]).to_parquet(folder / "samples.parquet")
+    (folder / "suite.json").write_text(json.dumps(suite.to_json()))
+    rest: dict[str, Any] = {"id": run.id, "meta": run.meta, "environments": run.environments, "outcomes": run.outcomes}
+    (folder / "rest.json").write_text(json.dumps(rest))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["terminal", "html"])
+def test_a_million_rows_are_reported_in_seconds_and_a_gigabyte(name: str, large_run: Path) -> None:
+    command = [sys.executable, "-c", LARGE, str(large_run), name]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found["seconds"] < 15  # on an idle machine 5 at most; a busy one may take longer
+    assert found["bytes"] < 2**30

@@ -1,0 +1,58 @@
+"""Suites as data: validation, stable ids, to and from JSON."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.errors import UserError
+from harness.spec import Block, Case, Suite, Variant, Workload
+
+WORK = Workload(task="pretraining/causal_lm", model="gpt", size="tiny")
+BLOCK = Block(workload=WORK, variants=[Variant(name="v1"), Variant(name="+sdpa", attention="sdpa")])
+SUITE = Suite(name="own", question="?", blocks=[BLOCK])
+
+
+def test_a_suite_survives_json():
+    assert Suite.from_json(json.loads(json.dumps(SUITE.to_json()))) == SUITE
+
+
+def test_a_case_id_is_readable_stable_and_tells_contents_apart():
+    case = BLOCK.cases[1]
+    assert case.id.startswith("gpt-tiny-b8-l128--+sdpa--")
+    assert case.id == Case(workload=WORK, variant=case.variant).id
+    assert case.id != Case(workload=replace(WORK, settings={"dropout": 0.1}), variant=case.variant).id
+
+
+def test_the_first_variant_is_the_baseline_unless_named():
+    assert BLOCK.baseline == "v1"
+    assert replace(BLOCK, baseline="+sdpa").baseline_case.variant.attention == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: replace(WORK, batch=0), "batch is 0"),
+        (lambda: replace(WORK, length=1.5), "length is 1.5"),
+        (lambda: replace(WORK, padding=0.9), "padding is 0.9"),
+        (lambda: replace(WORK, seed=-1), "seed is -1"),
+        (lambda: Variant(name=""), "empty name"),
+        (lambda: Variant(name="v", compile="defualt"), "did you mean 'default'"),
+        (lambda: Variant(name="v", threads=0), "threads is 0"),
+        (lambda: Variant(name="v", checkpoint="maybe"), "give true or false"),
+        (lambda: Variant(name="v", attention=3), "attention is 3"),
+        (lambda: Block(workload=WORK, variants=[]), "no variants"),
+        (lambda: Block(workload=WORK, variants=[Variant(name="v"), Variant(name="v")]), "names variant 'v' twice"),
+        (lambda: replace(BLOCK, baseline="v2"), "did you mean 'v1'"),
+        (lambda: Suite(name="s", question="?", blocks=[]), "no blocks"),
+        (lambda: Suite(name="s", question="?", blocks=[BLOCK, BLOCK]), "twice"),
+        (lambda: Suite(name="s", question="?", blocks=[BLOCK, replace(BLOCK, name="other")]), "in two blocks"),
+        (lambda: replace(SUITE, launches=0), "launches is 0"),
+        (lambda: replace(SUITE, timeout=-1), "timeout is -1"),
+        (lambda: Suite.from_json({**SUITE.to_json(), "lunches": 3}), "did you mean 'launches'"),
+    ],
+)
+def test_a_mistake_is_a_sentence(make, sentence):
+    with pytest.raises(UserError, match=r"[;:]") as caught:
+        make()
+    assert sentence in str(caught.value)
