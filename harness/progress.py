@@ -19,21 +19,24 @@ class Progress:
         self.quiet = quiet
         self.started = monotonic()
         self.expected_done = 0.0
+        self.figures: dict[str, str] = {}
         self.line: Any = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.status import Status
+            from rich.live import Live
 
-            self.line = Status("starting", console=Console(stderr=True))
+            # Drawn between two requests only: a spinner's thread would take turns with the step that is timed.
+            self.line = Live("starting", console=Console(stderr=True), auto_refresh=False, transient=True)
             self.line.start()
 
     def doing(self, block: Block, launch: int, case: Case, what: str) -> None:
         """Show which case is at work; on a terminal only."""
         if self.line:
-            from rich.markup import escape
+            from rich.text import Text
 
             where = f"{block.name} · launch {launch}/{self.suite.launches} · {case.variant.name} · {what}"
-            self.line.update(f"{escape(where)} · {self.time_left()}")
+            figures = self.figures.get(block.name, "")
+            self.line.update(Text(" · ".join(filter(None, [where, self.time_left(), figures]))), refresh=True)
 
     def failed(self, case: Case, status: str, reason: str) -> None:
         """Say how a case ended."""
@@ -44,8 +47,9 @@ class Progress:
         self.expected_done += expected_launch(self.suite, block, launch)
         names = {case.id: case.variant.name for case in block.cases}
         figures = [f"{names[case]} {ratio_text(values)}" for case, values in ratios.items() if values]
+        self.figures[block.name] = f"time against {block.baseline}: {', '.join(figures) or 'none'}"
         heading = f"{block.name} · launch {launch}/{self.suite.launches}"
-        self.say(f"{heading} · time against {block.baseline}: {', '.join(figures)} · {self.time_left()}")
+        self.say(f"{heading} · {self.figures[block.name]} · {self.time_left()}")
 
     def block_done(self, block: Block) -> None:
         """Count launches that were not needed as done."""
@@ -57,7 +61,9 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        if not self.quiet:
+        if self.line:
+            self.line.console.print(text, markup=False, highlight=False)
+        elif not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -67,9 +73,12 @@ class Progress:
 
     def time_left(self) -> str:
         """Return the time left, from the time that the launches so far took against what was expected of them."""
-        expected = expected_seconds(self.suite)
-        pace = (monotonic() - self.started) / self.expected_done if self.expected_done else 1.0
-        return f"about {duration((expected - self.expected_done) * pace)} left"
+        spent = monotonic() - self.started
+        pace = spent / self.expected_done if self.expected_done else 1.0
+        left = (expected_seconds(self.suite) - self.expected_done) * pace
+        if self.suite.budget:
+            left = min(left, self.suite.budget - spent)
+        return f"about {duration(left)} left"
 
 
 def ratio_text(log_ratios: Sequence[float]) -> str:

@@ -44,17 +44,17 @@ class TrainingStep:
 
     def phases(self, index: int) -> Iterator[str]:
         """Run step `index`, yielding the name of each phase once it is done."""
-        losses = []
+        total = 0.0
         for micro in range(self.accumulate):
             batch = self.work.batch(index * self.accumulate + micro)
             yield "data"
             with self.autocast:
                 loss, self.outputs = self.evaluate(self.model, batch)
-            losses.append(loss.detach())
+            total = total + loss.detach()  # a new tensor: CUDA graphs overwrite their outputs in the next micro-batch
             yield "forward"
             self.scaler.scale(loss / self.accumulate).backward()
             yield "backward"
-        self.loss = sum(losses) / self.accumulate
+        self.loss = total / self.accumulate
         self.scaler.unscale_(self.optimizer)
         self.clip(self.model.parameters())
         self.scaler.step(self.optimizer)
