@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 
 run: $(READY)
 	@$(VENV)/bin/tandem run quick; code=$$?; \
-	if [ $$code -eq 0 ] || [ $$code -eq 3 ]; then $(VENV)/bin/tandem report latest --format html -o runs/report.html; fi; \
+	if [ $$code -eq 0 ] || [ $$code -eq 3 ]; then $(VENV)/bin/tandem report latest --format html -o runs/report.html || code=$$?; fi; \
 	exit $$code
 
 test: $(READY)
@@ -17,12 +17,13 @@ test: $(READY)
 	@$(VENV)/bin/python -m pytest -q
 
 golden: $(READY)
-	@$(VENV)/bin/python -m pytest -q --update-golden tests
+	@$(VENV)/bin/python -m pytest -q --update-golden tests/test_reports.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
 
 $(READY): pyproject.toml constraints.txt
+	@echo "installing into $(VENV), once; torch is large"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)

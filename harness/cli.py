@@ -1,5 +1,6 @@
 """The command line: one function a command; results on stdout, progress and warnings on stderr."""
 
+import errno
 import os
 import signal
 import sys
@@ -54,7 +55,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-DISK = {28: "free some space, then finish the run with `tandem run --resume RUN`", 122: "free some of your quota"}
+DISK = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of your quota"}
 
 
 def mistake(sentence: str) -> NoReturn:
@@ -141,12 +142,12 @@ def run(
     interpreters = dict(interpreter(text) for text in python or [])
     with watch("prepare"):
         if resume is not None:
-            recorder = reopened(resume, runs, suite, vary or set_ or launches or rounds or budget or dry_run)
-            asked, folders = stored(recorder)
+            begun = unfinished(resume, runs, suite, vary or set_ or launches or rounds or budget or dry_run)
+            asked, folders = stored(begun)
         else:
             asked, folders = load.load(suite or missing("SUITE"), settings=set_ or [], axes=vary or [])
             asked = load.with_limits(asked, launches, rounds, seconds(budget))
-            recorder = None
+            begun = None
         load.check_names(asked, folders, interpreters)
         configs = {block.name: load.config(block, folders) for block in asked.blocks}
         search = [*folders, Path.cwd()]
@@ -154,10 +155,7 @@ def run(
             print_plan(asked, Conditions(data={}, configs=configs, interpreters=interpreters, folders=search))
             return
         data = load.prepare_data(asked, cache() / "data", folders)
-        if recorder is None:
-            recorder = created(runs, asked, data, folders)
-        else:
-            same_data(recorder, data)
+        recorder = reopened(begun, data) if begun else created(runs, asked, data, folders)
     conditions = Conditions(data=data, configs=configs, interpreters=interpreters, folders=search, trace=not no_trace)
     measure(asked, recorder, conditions, watch, quiet=quiet)
 
@@ -177,9 +175,17 @@ def measure(asked: "Suite", recorder: "Recorder", conditions: Any, watch: Any, *
     except KeyboardInterrupt:
         status = "interrupted"
         recorder.interrupted(asked)
+    except UserError:  # not the machine it began on, so what is there stays readable
+        recorder.seal("interrupted", watch)
+        raise
+    except OSError as error:
+        raise stopped(error, recorder) from error
     finally:
         progress.close()
-    path = recorder.seal(status, watch)
+    try:
+        path = recorder.seal(status, watch)
+    except OSError as error:
+        raise stopped(error, recorder) from error
     sealed = open_run(path)
     print(rendered(document_of([sealed], BRIEF), "terminal"))
     if status == "interrupted":
@@ -252,20 +258,39 @@ def run_path(name: str, runs: Path) -> Path:
     raise UserError(f"no run {name!r}", f"give a path, an id in {runs}, or `latest`")
 
 
-def reopened(name: str, runs: Path, suite: Optional[str], adjusted: Any) -> "Recorder":
-    """Return the run to finish."""
-    from harness.store import resume
+def stopped(error: OSError, recorder: "Recorder") -> Exception:
+    """Return the sentence for a disk that stopped a run, or the error itself if it is a bug."""
+    if error.errno not in DISK:
+        return error
+    remedy = f"{DISK[error.errno]}, then finish it with `tandem run --resume {recorder.id}`"
+    return UserError(f"{error.strerror}: the run stopped, what it had measured is kept", remedy)
 
+
+def unfinished(name: str, runs: Path, suite: Optional[str], adjusted: Any) -> Path:
+    """Return the folder of the run to finish."""
     if suite or adjusted:
         raise UserError("--resume finishes a run as it was planned", "give no suite and no option that changes it")
-    return resume(run_path(name, runs))
+    return run_path(name, runs)
 
 
-def stored(recorder: "Recorder") -> "tuple[Suite, list[Path]]":
+def stored(begun: Path) -> "tuple[Suite, list[Path]]":
     """Return the suite of a run and the folders of its path names."""
     from harness.spec import Suite
+    from harness.store import read_meta
 
-    return Suite.from_json(recorder.meta["suite"]), [Path(folder) for folder in recorder.meta["folders"]]
+    meta = read_meta(begun)
+    return Suite.from_json(meta["suite"]), [Path(folder) for folder in meta["folders"]]
+
+
+def reopened(begun: Path, data: Any) -> "Recorder":
+    """Return a run for going on, if its data is what it began with."""
+    from harness.store import read_meta, resume
+
+    meta = read_meta(begun)
+    for name, manifest in data.items():
+        if meta["data"][name]["sha256"] != manifest["sha256"]:
+            raise UserError(f"data {name!r} has changed since run {meta['id']} began", "start a new run")
+    return resume(begun)
 
 
 def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path]) -> "Recorder":
@@ -287,13 +312,6 @@ def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path]) -> "
     )
     recorder.meta["folders"] = [os.path.relpath(folder) for folder in folders]
     return recorder
-
-
-def same_data(recorder: "Recorder", data: Any) -> None:
-    """Raise UserError if the data is not what an interrupted run began with."""
-    for name, manifest in data.items():
-        if recorder.meta["data"][name]["sha256"] != manifest["sha256"]:
-            raise UserError(f"data {name!r} has changed since run {recorder.id} began", "start a new run")
 
 
 def print_plan(asked: "Suite", conditions: Any) -> None:

@@ -23,7 +23,7 @@ COMPARED = (
     "graph_breaks",
     "recompiles",
 )
-DRIFT = 0.05  # docs/measuring.md, "Across machines": calibration probes must agree within this
+DRIFT = 0.05  # docs/measuring.md, "Across runs": calibration probes must agree within this
 TWO_SESSIONS = Caution(
     code="two sessions",
     message="the runs were made at different times: how far the machine strayed between them is not in the interval",

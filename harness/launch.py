@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -48,13 +49,9 @@ class Launch:
         self.peers: dict[str, Peer] = {}
         self.turn_steps: dict[str, int] = {}
         self.recompiles: dict[str, int] = {}
+        self.sentinels = {case: sentinel.Watch() for case in self.cases}
         self.turn = 0
         self.steps: list[Row] = []
-
-    @property
-    def peers_left(self) -> bool:
-        """Tell whether any case is still being measured."""
-        return bool(self.cases)
 
     @property
     def is_first(self) -> bool:
@@ -116,8 +113,6 @@ class Launch:
         del self.cases[case.id]
         if peer := self.peers.pop(case.id, None):
             peer.kill()
-
-    # Each of the following asks one thing of one worker.
 
     def start(self) -> None:
         """Start all workers side by side; only they import at the same time, nothing is timed yet."""
@@ -286,24 +281,22 @@ class Launch:
 
     def rounds(self) -> None:
         """Visit the cases in the planned order, one untimed step after each switch."""
-        sentinels = {case: sentinel.Watch() for case in self.cases}
         for turn in turns(self.suite, self.block, self.number):
-            if turn.case in self.cases:
+            if case := self.cases.get(turn.case):
+                self.attempt(f"round {turn.round}", case, partial(self.visit, turn.round))
+        for name in self.cases:
+            self.judge_quiet(name, self.sentinels[name].shares())
 
-                def visit(case: Case, peer: Peer, number: int = turn.round) -> None:
-                    began, before = perf_counter(), sentinel.look(peer.process.pid)
-                    reply = peer.ask("measure", self.suite.timeout, settle=1, steps=self.turn_steps[case.id])
-                    sentinels[case.id].add(before, sentinel.look(peer.process.pid))
-                    wall = number_of(reply["wall"])
-                    self.watch.add("timed", wall)
-                    self.watch.add("warmup", perf_counter() - began - wall)
-                    self.record_turn(case, number, reply)
-                    self.watch_recompiles(case, reply)
-
-                self.attempt(f"round {turn.round}", self.cases[turn.case], visit)
-
-        for case in self.cases:
-            self.judge_quiet(case, sentinels[case].shares())
+    def visit(self, number: int, case: Case, peer: Peer) -> None:
+        """Take one turn."""
+        began, before = perf_counter(), sentinel.look(peer.process.pid)
+        reply = peer.ask("measure", self.suite.timeout, settle=1, steps=self.turn_steps[case.id])
+        self.sentinels[case.id].add(before, sentinel.look(peer.process.pid))
+        wall = number_of(reply["wall"])
+        self.watch.add("timed", wall)
+        self.watch.add("warmup", perf_counter() - began - wall)
+        self.record_turn(case, number, reply)
+        self.watch_recompiles(case, reply)
 
     def judge_quiet(self, case: str, shares: Mapping[str, float]) -> None:
         """Record what others took of the machine, and warn if it was much."""

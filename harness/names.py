@@ -27,7 +27,7 @@ class Kind:
 KINDS = {
     "model": Kind(folders=("suites/models",), function="build"),
     "attention": Kind(folders=("suites/attention",), function="attention"),
-    "task": Kind(folders=("suites/pretraining", "suites/finetuning"), function="prepare"),
+    "task": Kind(folders=("suites/pretraining",), function="prepare"),
     "data": Kind(folders=("suites/data",), function="prepare"),
     "suite": Kind(folders=("suites/definitions",), function="suite"),
     "format": Kind(folders=("reports/formats",), function="render"),
@@ -43,6 +43,8 @@ class Named:
     name: str
     path: Path
     function: str
+    importable: str = ""
+    """Dotted name of the module; empty for a file that was named by its path."""
 
     @property
     def summary(self) -> str:
@@ -78,8 +80,8 @@ class Named:
 
     def module(self) -> ModuleType:
         """Import the file."""
-        if ROOT in self.path.parents:
-            return importlib.import_module(".".join(self.path.relative_to(ROOT).with_suffix("").parts))
+        if self.importable:
+            return importlib.import_module(self.importable)
         name = f"own_{self.path.stem}_{hashlib.sha256(str(self.path).encode()).hexdigest()[:8]}"
         if name not in sys.modules:
             specification = importlib.util.spec_from_file_location(name, self.path)
@@ -116,32 +118,26 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
         if named.name == name:
             return named
     if "." in path_text and (specification := _specification(path_text)) and specification.origin:
-        return Named(kind=kind, name=name, path=Path(specification.origin), function=function or rule.function)
+        path = Path(specification.origin)
+        return Named(kind=kind, name=name, path=path, function=function or rule.function, importable=path_text)
     raise unknown(kind, name, [named.name for named in listing(kind)])
 
 
 def listing(kind: str) -> list[Named]:
     """Return every short name of `kind`, sorted; a task's name holds its folder."""
     rule = KINDS[kind]
-    return sorted(
-        (
-            Named(kind=kind, name=_short(kind, path), path=path, function=rule.function)
-            for folder in rule.folders
-            for path in (ROOT / folder).glob("*.py")
-            if not path.stem.startswith("_")
-        ),
-        key=lambda named: named.name,
+    paths = [path for folder in rule.folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_")]
+    named = (
+        Named(
+            kind=kind,
+            name=f"{path.parent.name}/{path.stem}" if kind == "task" else path.stem,
+            path=path,
+            function=rule.function,
+            importable=".".join(path.relative_to(ROOT).with_suffix("").parts),
+        )
+        for path in paths
     )
-
-
-def _short(kind: str, path: Path) -> str:
-    return (
-        f"{path.parent.name}/{path.stem}"
-        if kind == "task"
-        else path.stem.replace("_", "-")
-        if kind == "format"
-        else path.stem
-    )
+    return sorted(named, key=lambda one: one.name)
 
 
 def _specification(dotted: str) -> Any:

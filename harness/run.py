@@ -37,7 +37,7 @@ def carry_out_block(
     budget: float | None,
 ) -> None:
     """Measure launch after launch until all are done, precise enough, or the budget is used up."""
-    start, longest = perf_counter(), 0.0
+    start, latest = perf_counter(), 0.0
     ratios = Ratios(block)
     for number in range(1, suite.launches + 1):
         if recorder.is_done(block.name, number):
@@ -45,14 +45,14 @@ def carry_out_block(
             continue
         if pace.is_precise(ratios.values(), METRICS["step_seconds"].margin):
             break
-        if not pace.fits_budget(perf_counter() - start, longest, budget):
+        if not pace.fits_budget(perf_counter() - start, latest, budget):
             out_of_budget(block, number - 1, recorder)
             break
         began = perf_counter()
         launch = Launch(suite, block, number, recorder, conditions, progress, watch)
         launch.run(ratios)
-        longest = max(longest, perf_counter() - began)
-        if not launch.peers_left:
+        latest = perf_counter() - began
+        if not launch.cases:
             break
     progress.block_done(block)
 

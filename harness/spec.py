@@ -91,8 +91,8 @@ class Case:
 
     @cached_property
     def id(self) -> str:
-        """Readable slug and a hash of the content: equal ids mean equal work."""
-        text = json.dumps([asdict(self.workload), asdict(self.variant)], sort_keys=True)
+        """Readable slug and a hash of the content, without defaults: a field added later changes no id."""
+        text = json.dumps([differing(self.workload), differing(self.variant)], sort_keys=True)
         return f"{self.workload.slug}--{slugify(self.variant.name)}--{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -195,6 +195,12 @@ def construct(noun: type[Noun], values: Mapping[str, Any]) -> Noun:
         if name not in known:
             raise unknown(f"{noun.__name__} field", name, known)
     return noun(**values)
+
+
+def differing(noun: Workload | Variant) -> dict[str, Any]:
+    """Return the fields that are not at their default."""
+    values = {item.name: (getattr(noun, item.name), item.default) for item in fields(noun)}
+    return {name: value for name, (value, default) in values.items() if value != default and value != {}}
 
 
 def need_text(where: str, noun: object, *names: str) -> None:

@@ -136,7 +136,7 @@ NOT_A_NUMBER = Caution(
 def decide(
     logs: "np.ndarray", error: float, freedom: float, margin: float, better: Better, warnings: Sequence[Caution]
 ) -> Judgement:
-    """Return the verdict on the mean of `logs` with standard error `error` (docs/measuring.md: Ratio, Verdict)."""
+    """Return the verdict on the mean of `logs` with standard error `error` (docs/measuring.md: Ratio, Verdicts)."""
     launches = len(logs)
     if not np.isfinite(logs).all():
         return undecided(math.nan, launches, (*warnings, NOT_A_NUMBER))
@@ -155,7 +155,7 @@ def decide(
         low=math.exp(center - half),
         high=math.exp(center + half),
         verdict=verdict,
-        detectable=math.expm1(bound + (quantile(CONFIDENCE, freedom) + quantile(POWER, freedom)) * error),
+        detectable=math.expm1(bound + (quantile(0.5 + CONFIDENCE / 2, freedom) + quantile(POWER, freedom)) * error),
         launches=launches,
         needed=needed,
         warnings=tuple(warnings),

@@ -185,7 +185,10 @@ def resume(path: Path) -> Recorder:
             shutil.rmtree(recorder.work / "cache" / case, ignore_errors=True)
     recorder.environments = read_json(partial / "environments.json")
     for entry in read_json(partial / "outcomes.json"):
-        if entry["launch"] in done.get(entry["block"], []):
+        complete = done.get(entry["block"], [])
+        if complete and entry["launch"] not in complete:  # it failed in a launch that is measured again
+            entry |= {"status": "ok", "reason": None, "launch": complete[0]}
+        if complete:
             recorder.outcomes[entry["case"]] = entry
     recorder.save()
     return recorder
@@ -215,7 +218,7 @@ def open_run(path: Path) -> Run:
     meta = read_meta(path)
     if meta["status"] == "running":
         raise UserError(f"run {meta['id']} is not finished", f"finish it with `tandem run --resume {path}`")
-    for name, expected in meta["checksums"].items():
+    for name, expected in meta.get("checksums", {}).items():
         if not (path / name).is_file() or checksum(path / name) != expected:
             raise UserError(f"{path / name} is truncated or was changed", "copy the run again from where it was made")
     return Run(
@@ -237,6 +240,9 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a run: its run.json names no format", "give a folder that `tandem run` made")
     if meta["format"] > FORMAT:
         raise UserError(f"run {path} has format {meta['format']}, newer than {FORMAT}", "update torch-tandem")
+    if absent := {"id", "status", "suite", "launches"} - meta.keys():
+        lacking = ", ".join(sorted(absent))
+        raise UserError(f"{path / 'run.json'} lacks {lacking}", "copy the run again from where it was made")
     return meta
 
 

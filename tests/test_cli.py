@@ -78,17 +78,28 @@ def test_bad_input_is_a_sentence_and_exit_2(tmp_path, arguments, sentence):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to stand for a full disk")
-def test_a_full_disk_is_a_sentence(tmp_path):
-    code = "import harness.cli as cli\ndef run(): open('/dev/full', 'w').write('x' * 99999)\ncli.app = run\ncli.main()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("runs", ["a-file/runs", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path, runs):
+    (tmp_path / "a-file").write_text("a file where the folder should be")
+    done = tandem("run", "null", "--runs", runs, cwd=tmp_path)
     assert done.returncode == 2
-    assert "No space left on device; free some space" in done.stderr
-
-
-def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    done = tandem("run", "null", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "runs" in done.stderr
+    assert "check the path and its permissions" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_command_line_loads_nothing_slow():
+    slow = "{'torch', 'pandas', 'pyarrow', 'scipy', 'numpy', 'rich'}"
+    code = f"import sys, harness.cli; found = {slow} & set(sys.modules); assert not found, found"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_suite_in_the_clone_itself_is_found_by_its_path(tmp_path):
+    folder = ROOT / "runs" / "own-test"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own.py").write_text(SUITE + "def suite(): return 3\n")
+    try:
+        done = tandem("run", str(folder / "own.py"), cwd=tmp_path)
+        assert "returns int" in done.stderr
+    finally:
+        (folder / "own.py").unlink()
+        folder.rmdir()

@@ -80,7 +80,7 @@ def test_quick_is_a_first_look_at_two_tiny_models():
     suite = load("quick")
     workloads = [block.workload for block in suite.blocks]
     assert [(workload.model, workload.size) for workload in workloads] == [("gpt", "tiny"), ("bert", "tiny")]
-    assert (suite.launches, suite.rounds, suite.quality_steps) == (3, 8, 30)
+    assert (suite.launches, suite.rounds, suite.quality_steps) == (4, 8, 30)
 
 
 def test_ladder_climbs_on_each_kind_of_transformer():

@@ -15,7 +15,7 @@ SHARED = [
 ]
 WORKER = [
     path
-    for folder in ("harness/worker", "suites/models", "suites/attention", "suites/pretraining", "suites/finetuning")
+    for folder in ("harness/worker", "suites/models", "suites/attention", "suites/pretraining")
     for path in (ROOT / folder).glob("*.py")
 ]
 COORDINATOR = [

@@ -14,18 +14,8 @@ from harness.store import open_run
 ROOT = Path(__file__).resolve().parent.parent
 FAULTY = Path(__file__).with_name("faulty.py")
 # One thread: a second process on the machine would make two threads wait for each other at every operator.
-SMALL = [
-    "--set",
-    "threads=1",
-    "--set",
-    "layers=1",
-    "--set",
-    "batch=2",
-    "--set",
-    "length=32",
-    "--set",
-    "quality_steps=5",
-]
+SETTINGS = ("device=cpu", "threads=1", "layers=1", "batch=2", "length=32", "quality_steps=5")
+SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 def tandem(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -74,6 +64,12 @@ def test_every_case_of_quick_is_measured_and_checked(quick):
         "graphs", "graph_breaks", "recompiles", "cold_compile_seconds", "warm_compile_seconds", "tokens", "samples",
     }  # fmt: skip
     assert (rows[rows.metric == "output_error"].value < 1e-4).all()
+
+
+def test_the_seconds_by_phase_cover_the_wall_time(quick):
+    seconds = dict(quick.meta["seconds"])
+    total = seconds.pop("total")
+    assert 0.97 * total <= sum(seconds.values()) <= 1.001 * total
 
 
 def test_all_variants_of_a_block_start_from_the_same_bits(quick):

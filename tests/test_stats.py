@@ -98,7 +98,7 @@ def test_higher_is_better_where_the_metric_says_so() -> None:
 def test_the_smallest_change_that_would_be_caught_is_stated() -> None:
     found = judge(spread(0.0, 0.02, 8), MARGIN, "lower")
     t = scipy.stats.t(7)
-    expected = math.log1p(MARGIN) + (t.ppf(0.95) + t.ppf(0.80)) * 0.02 / math.sqrt(8)
+    expected = math.log1p(MARGIN) + (t.ppf(0.975) + t.ppf(0.80)) * 0.02 / math.sqrt(8)
     assert math.log1p(found.detectable) == pytest.approx(expected)
 
 
@@ -185,13 +185,12 @@ def test_identical_code_is_seldom_called_different() -> None:
 
 
 def test_a_change_as_large_as_detectable_is_caught_4_times_in_5() -> None:
-    t = scipy.stats.t(7)
-    change = math.log1p(MARGIN) + (t.ppf(0.95) + t.ppf(0.80)) * 0.02 / math.sqrt(8)
+    error = 0.02 / math.sqrt(8)
+    exact = judge([error * 7**0.5 * sign for sign in (1, -1)] * 4, MARGIN, "lower")  # standard deviation 0.02
+    change = math.log1p(exact.detectable)
 
     def is_caught(draw: np.random.Generator) -> bool:
-        launches = draw.normal(change, 0.02, 8)
-        one_sided = launches.mean() - t.ppf(0.95) * launches.std(ddof=1) / math.sqrt(8)
-        return bool(one_sided > math.log1p(MARGIN))
+        return judge(list(draw.normal(change, 0.02, 8)), MARGIN, "lower").verdict == "worse"
 
     assert share(2000, is_caught) == pytest.approx(0.80, abs=0.04)
 

@@ -38,12 +38,6 @@ INDUCTOR = (
 LONGEST_REASON = 300  # characters; Dynamo's own run to a page
 
 
-def was_used() -> bool:
-    """Tell whether this process has compiled anything."""
-    utils = sys.modules.get("torch._dynamo.utils")
-    return utils is not None and utils.counters.get("frames", {}).get("total", 0) > 0
-
-
 def counters() -> dict[str, Any]:
     """Return what compiling has cost this process so far: seconds by stage, counts, reasons.
 
