@@ -310,8 +310,20 @@ def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path]) -> "
         },
         [asdict(turn) for turn in plan(asked)],
     )
-    recorder.meta["folders"] = [os.path.relpath(folder) for folder in folders]
+    recorder.meta |= {"folders": [os.path.relpath(folder) for folder in folders], "commit": commit()}
+    recorder.save()
     return recorder
+
+
+def commit() -> Optional[str]:
+    """Return the git commit of the current folder, with `+` if it has changes; None where there is none."""
+    import subprocess
+
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def print_plan(asked: "Suite", conditions: Any) -> None:

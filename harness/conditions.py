@@ -11,6 +11,8 @@ from harness.names import ROOT
 from harness.peer import Peer
 from harness.spec import Variant
 
+# Would turn compiled variants into eager ones, or warm starts into cold ones, without a word.
+COMPILER_SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHINDUCTOR_FORCE_DISABLE_CACHES")
 WORKER = ("-m", "harness.worker")
 
 
@@ -62,12 +64,12 @@ def environment(work: Path, name: str, thread_count: int) -> dict[str, str]:
     packages = work / "import"
     packages.mkdir(exist_ok=True)
     for package in ("harness", "suites"):  # linked, so that nothing else of this installation can be imported
-        if not (packages / package).exists():
+        if not (packages / package).is_symlink():
             (packages / package).symlink_to(ROOT / package)
     cache = work / "cache" / name
     own_path = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     return {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if key not in COMPILER_SWITCHES},
         "PYTHONPATH": os.pathsep.join([str(packages), str(Path.cwd()), *own_path]),
         "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": str(thread_count),

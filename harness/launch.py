@@ -281,6 +281,8 @@ class Launch:
 
     def rounds(self) -> None:
         """Visit the cases in the planned order, one untimed step after each switch."""
+        most = max((self.turn_steps[case] for case in self.cases), default=1)
+        self.turn_steps = dict.fromkeys(self.cases, most)  # steps further from the switch are faster: the same for all
         for turn in turns(self.suite, self.block, self.number):
             if case := self.cases.get(turn.case):
                 self.attempt(f"round {turn.round}", case, partial(self.visit, turn.round))
@@ -335,6 +337,9 @@ class Launch:
             reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS)
         self.put_all(case.id, reply["metrics"])
         self.recorder.fact(case.id, reply.get("facts", {}))
+        if case.variant.compile != "none" and reply["metrics"].get("graphs") == 0:
+            remedy = "read its figures as those of eager code; its graph break reasons may say why"
+            self.recorder.warn(case.id, "not compiled", "torch.compile made no graph", remedy)
 
     def trace(self, case: Case, peer: Peer) -> None:
         """Record a profile, and which attention kernel it shows."""

@@ -75,7 +75,7 @@ TABLE = (
     count("kernels_per_step", "1", "GPU kernels of a step, from the trace"),
     memory("memory_peak_bytes", "highest memory of a steady step (CUDA: allocated; CPU: resident, VmHWM)"),
     memory("memory_peak_maxrss_bytes", "highest resident memory of the process so far, where it cannot be reset"),
-    memory("memory_cold_peak_bytes", "highest memory up to the end of the first step, compiling included"),
+    memory("memory_cold_peak_bytes", "highest memory up to the first backward pass, compiling included"),
     memory("memory_reserved_bytes", "highest memory that CUDA's caching allocator reserved"),
     memory("memory_parameters_bytes", "memory of the parameters and buffers"),
     memory("memory_gradients_bytes", "memory of the gradients"),

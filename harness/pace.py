@@ -41,9 +41,11 @@ def is_exhausted(seconds: Sequence[float]) -> bool:
 
 def next_warm_up(seconds: Sequence[float]) -> int:
     """Return how many warm-up steps to run before looking again."""
-    if len(seconds) < WARM_STEPS + 2 * WINDOW:
-        return WARM_STEPS + 2 * WINDOW - len(seconds)
-    return max(WINDOW, steps_per_turn(median(seconds[-WINDOW:])))
+    if not seconds:
+        return WARM_STEPS
+    missing = WARM_STEPS + 2 * WINDOW - len(seconds)
+    wanted = missing if missing > 0 else max(WINDOW, steps_per_turn(median(seconds[-WINDOW:])))
+    return max(1, min(wanted, int(WARM_UP_CAP_SECONDS / max(median(seconds), 1e-6))))
 
 
 def is_precise(log_ratios: Sequence[Sequence[float]], margin: float) -> bool:

@@ -166,6 +166,8 @@ def resume(path: Path) -> Recorder:
     """Reopen an interrupted or abandoned run, dropping the rows of launches that were not complete."""
     path = path.resolve()
     meta = read_meta(path)
+    if meta["status"] == "complete" and path.name.startswith(".partial-"):  # it ended between sealing and renaming
+        path.rename(path.parent / meta["id"])
     if meta["status"] == "complete":
         raise UserError(f"run {meta['id']} is complete", "start a new one with `tandem run`")
     partial = path.parent / f".partial-{meta['id']}"

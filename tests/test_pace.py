@@ -34,7 +34,9 @@ def test_warming_up_ends_by_steps_or_seconds():
 
 
 def test_warming_up_never_overshoots_a_first_look():
-    assert pace.next_warm_up([]) == 13
+    assert pace.next_warm_up([]) == 3
+    assert pace.next_warm_up([0.1] * 3) == 10
+    assert pace.next_warm_up([60.0]) == 1
     assert pace.next_warm_up([0.1] * 13) == 5
     assert pace.next_warm_up([0.0001] * 13) == 100
 

@@ -53,7 +53,7 @@ def refusal(error: BaseException, notes: list[str]) -> str | None:
     while cause is not None:
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         said = next((line for line in lines if any(sign in line for sign in NO_SUCH_KERNEL)), None)
-        if isinstance(cause, NotImplementedError):
+        if isinstance(cause, NotImplementedError) and 'missing the required "forward"' not in str(cause):
             said = said or (lines or ["not implemented"])[0]
         if said:
             return ". ".join([said, *notes])

@@ -8,10 +8,16 @@ from time import perf_counter
 from typing import Any
 
 
-def timed(step: Callable[[int], None], indices: Sequence[int], device: Any) -> tuple[list[float], float]:
-    """Return the seconds of each step and of the whole turn; nothing but the steps is between the marks."""
+def timed(
+    step: Callable[[int], None], indices: Sequence[int], device: Any, settle: Sequence[int] = ()
+) -> tuple[list[float], float]:
+    """Run `settle` untimed, then return the seconds of each step and of the turn; only steps are between the marks."""
     with no_garbage_collection():
         device.synchronize()  # what was queued before must not count
+        for index in settle:
+            step(index)
+        if device.kind != "cuda":  # there the first mark is queued behind these steps, and the queue stays filled
+            device.synchronize()
         start = perf_counter()
         marks = [mark(device)]
         for index in indices:

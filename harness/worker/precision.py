@@ -8,6 +8,7 @@ import torch
 from harness.errors import Unavailable
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FIRST_SCALE = 2.0**10  # torch's 2**16 may overflow in the first steps, which it then skips: the check would fail
 PARAMETERS = {"bf16_pure": torch.bfloat16, "fp64": torch.float64}
 
 
@@ -41,7 +42,7 @@ def autocast(precision: str, device: Any) -> Any:
 
 def scaler(precision: str, device: Any) -> Any:
     """Return a gradient scaler, which does nothing unless the precision is `fp16`."""
-    enabled = precision == "fp16"
+    settings = {"enabled": precision == "fp16", "init_scale": FIRST_SCALE}
     if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler(device.kind, enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)
+        return torch.amp.GradScaler(device.kind, **settings)
+    return torch.cuda.amp.GradScaler(**settings)

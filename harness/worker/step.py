@@ -34,8 +34,9 @@ class TrainingStep:
     accumulate: int = 1
     loss: Any = field(default=None, init=False)
     """Mean loss of the last step, a tensor on the device."""
+    keeps_outputs: bool = field(default=False, init=False)
     outputs: Any = field(default=None, init=False)
-    """Outputs of the last micro-batch."""
+    """Outputs of the last micro-batch where they are kept: alive in the next step, they would add to its memory."""
 
     def __call__(self, index: int) -> None:
         """Run step `index`."""
@@ -49,7 +50,9 @@ class TrainingStep:
             batch = self.work.batch(index * self.accumulate + micro)
             yield "data"
             with self.autocast:
-                loss, self.outputs = self.evaluate(self.model, batch)
+                loss, outputs = self.evaluate(self.model, batch)
+            self.outputs = outputs if self.keeps_outputs else None
+            del outputs
             total = total + loss.detach()  # a new tensor: CUDA graphs overwrite their outputs in the next micro-batch
             yield "forward"
             self.scaler.scale(loss / self.accumulate).backward()
