@@ -1,7 +1,11 @@
 """The failures that are not bugs: a user's mistake, and what a machine cannot do."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of your quota"}
+"""What to do about a disk that takes no more, by error number."""
 
 
 class UserError(Exception):

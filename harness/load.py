@@ -1,5 +1,6 @@
 """Loading a suite: by name or path, adjusted, and every name in it looked up before anything runs."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,3 +95,8 @@ def with_limits(suite: Suite, launches: int | None, rounds: int | None, budget: 
     """Return the suite with the measuring options of the command line."""
     given = {"launches": launches, "rounds": rounds, "budget": budget}
     return replace(suite, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def cache() -> Path:
+    """Return the folder for what is worth keeping between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tandem"

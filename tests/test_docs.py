@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import pytest
 from made_run import made_run
 from typer.main import get_command
 
-from harness import cli, conditions, metrics, names, store
+from harness import cli, conditions, exits, metrics, names, store
+from harness.commands.options import run_path
 from harness.compare import compare
 from harness.wire import decode
 from reports.frame import frame_of
@@ -95,7 +97,7 @@ def own(tmp_path_factory):
 def tandem(own, monkeypatch, capsys):
     """Carry out a command line with scripted workers; return what it printed."""
     monkeypatch.setattr(conditions, "WORKER", (str(ROOT / "tests/scripted_worker.py"), str(own / "script.json")))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # pytest keeps its own handlers
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
     monkeypatch.chdir(own)
 
     def carry_out(command: str) -> str:
@@ -114,7 +116,7 @@ def scripted_run(own, tandem):
     """Make the run that is reported on, once."""
     if not (own / "runs").exists():
         tandem("run own/suite.py --launches 3 --rounds 2 --quiet")
-    return store.open_run(cli.run_path("latest", own / "runs"))
+    return store.open_run(run_path("latest", own / "runs"))
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,7 @@ def test_every_warning_is_explained():
 
 
 def test_every_exit_code_is_explained():
-    for code in (0, 2, cli.FAILED, cli.INTERRUPTED):
+    for code in (exits.FINE, exits.MISTAKE, exits.FAILED, exits.INTERRUPTED):
         assert f"| {code} |" in RESULTS
 
 

@@ -20,7 +20,7 @@ WORKER = [
 ]
 COORDINATOR = [
     path
-    for pattern in ("harness/*.py", "suites/data/*.py", "reports/**/*.py")
+    for pattern in ("harness/*.py", "harness/commands/*.py", "suites/data/*.py", "reports/**/*.py")
     for path in ROOT.glob(pattern)
     if path not in SHARED
 ]

@@ -1,0 +1,1 @@
+"""Commands: one function a file, named after it; what is slow to import is imported when it runs."""

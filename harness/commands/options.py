@@ -1,0 +1,45 @@
+"""What several commands take: runs, formats, times, interpreters."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from harness.errors import UserError
+
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of the runs.")]
+Format = Annotated[str, typer.Option("--format", metavar="F", help="terminal, markdown, html, json or csv.")]
+Output = Annotated[Optional[Path], typer.Option("-o", "--output", metavar="FILE", help="Write here instead of stdout.")]
+
+
+def run_path(name: str, runs: Path) -> Path:
+    """Return the folder of a run given by path, id or `latest`."""
+    if name == "latest":
+        finished = sorted(path.parent for path in runs.glob("[!.]*/run.json"))
+        if not finished:
+            raise UserError(f"no run in {runs}", "make one with `tandem run quick`, or name the folder with --runs")
+        return finished[-1]
+    for path in (Path(name), runs / name, runs / f".partial-{name}"):
+        if path.is_dir():
+            return path
+    raise UserError(f"no run {name!r}", f"give a path, an id in {runs}, or `latest`")
+
+
+def seconds(budget: Optional[str]) -> Optional[float]:
+    """Return the seconds in `90`, `90s`, `5m` or `1h`."""
+    if budget is None:
+        return None
+    unit = {"s": 1, "m": 60, "h": 3600}.get(budget[-1:], 0)
+    try:
+        return float(budget[:-1]) * unit if unit else float(budget)
+    except ValueError:
+        raise UserError(f"--budget {budget!r} is no time", "write seconds, or for instance 90s, 5m or 1h") from None
+
+
+def interpreter(text: str) -> tuple[str, str]:
+    """Return label and path of `LABEL=PATH`."""
+    label, _, path = text.partition("=")
+    if not (label and os.access(path, os.X_OK) and Path(path).is_file()):
+        raise UserError(f"--python {text!r}: no program there", "write LABEL=PATH, the path of a Python with torch")
+    return label, path

@@ -1,0 +1,37 @@
+"""`tandem report`: runs as a report in a format."""
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from harness import names
+from harness.commands.options import Format, Output, Runs, run_path
+
+
+def report(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: paths, ids or `latest`.")],
+    format: Format = "terminal",
+    output: Output = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Show runs as a report in a format."""
+    from harness.store import open_run
+    from reports.report import document_of
+
+    deliver(document_of([open_run(run_path(name, runs)) for name in run]), format, output)
+
+
+def rendered(document: Any, format: str) -> str:
+    """Return a document in a format."""
+    return str(names.find("format", format).load()(document))
+
+
+def deliver(document: Any, format: str, output: Optional[Path]) -> None:
+    """Print a report, or write it and print where."""
+    if output is None:
+        print(rendered(document, format))
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(rendered(document, format), encoding="utf-8")
+        print(output)

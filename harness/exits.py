@@ -1,0 +1,8 @@
+"""Exit codes: what a shell or a CI job learns without reading."""
+
+FINE = 0
+REGRESSION = 1
+MISTAKE = 2
+FAILED = 3
+CANNOT_TELL = 4
+INTERRUPTED = 130
