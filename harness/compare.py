@@ -249,8 +249,8 @@ def unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Differ
     for field, before, after in fields(base, candidate, shared):
         if before != after:
             yield Difference(field=field, base=str(before), candidate=str(after))
-    for label in labels(shared):
-        probes, own = (run.environments.get(label, {}).get("calibration", {}) for run in (base, candidate))
+    for label, case in places(candidate, shared).items():
+        probes, own = (run.environment(case).get("calibration", {}) for run in (base, candidate))
         for probe in probes:
             strayed = abs(stats.log_ratio(float(probes[probe]), float(own.get(probe, math.nan))))
             if not strayed <= math.log1p(DRIFT):
@@ -266,13 +266,18 @@ def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[
     for name in dict.fromkeys(case.workload.data for case in shared):
         digests = [run.meta["data"].get(name, {}).get("sha256") for run in (base, candidate)]
         yield f"data {name}: sha256", digests[0], digests[1]
-    for label in labels(shared):
-        before, after = (run.environments.get(label, {}) for run in (base, candidate))
+    for workload, case in {case.workload.slug: case for case in shared}.items():
+        before, after = (run.facts(case) for run in (base, candidate))
+        for name, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
+            if name in before and name in after:  # a case that failed before it was built says nothing of them
+                yield f"{workload}: {what}", before[name], after[name]
+    for label, case in places(candidate, shared).items():
+        before, after = (run.environment(case) for run in (base, candidate))
         if before.get("fingerprint") != after.get("fingerprint"):
             for name in sorted({*before, *after} - {"line", "calibration"}):
                 yield f"{label}: {name}", before.get(name), after.get(name)
 
 
-def labels(cases: Sequence[Case]) -> list[str]:
-    """Return the interpreters that the cases ran in."""
-    return list(dict.fromkeys(case.variant.torch for case in cases))
+def places(run: Run, cases: Sequence[Case]) -> dict[str, Case]:
+    """Return the environments that the cases ran in, each with one of them."""
+    return {run.place(case): case for case in cases}

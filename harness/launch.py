@@ -141,18 +141,19 @@ class Launch:
         )
 
     def describe(self, case: Case, peer: Peer) -> None:
-        """Learn what the interpreter and machine are, once an interpreter."""
-        label = case.variant.torch
-        if label in self.recorder.described:
+        """Learn what the interpreter and machine are, once for each that the suite has."""
+        place = self.suite.environment(case.variant)
+        self.recorder.fact(case.id, {"environment": place})
+        if place in self.recorder.described:
             return
         greeting = {**self.conditions.greeting(case.variant), "describe": asdict(case.variant)}
         found = peer.ask("hello", self.suite.timeout, **greeting)["environment"]
-        earlier = self.recorder.environments.get(label, found)
+        earlier = self.recorder.environments.get(place, found)
         if earlier["fingerprint"] != found["fingerprint"]:
-            message = f"interpreter {label!r} or its machine is not the one this run began with: {found['line']}"
+            message = f"interpreter {place!r} or its machine is not the one this run began with: {found['line']}"
             raise UserError(message, f"finish it where it began ({earlier['line']}), or start a new run")
-        self.recorder.environments[label] = earlier
-        self.recorder.described.add(label)
+        self.recorder.environments[place] = earlier
+        self.recorder.described.add(place)
 
     def build(self) -> None:
         """Build all models, optimizers and data side by side: importing what they need takes most of it."""

@@ -167,6 +167,16 @@ class Suite:
         """Every case of every block, in order."""
         return tuple(case for block in self.blocks for case in block.cases)
 
+    def environment(self, variant: Variant) -> str:
+        """Name where a variant runs: its interpreter, and device or threads where those of the suite differ in them."""
+        alike = [case.variant for case in self.cases if case.variant.torch == variant.torch]
+        marks = [
+            f"{name}={getattr(variant, name)}"
+            for name in ("device", "threads")
+            if len({getattr(other, name) for other in alike}) > 1
+        ]
+        return " ".join([variant.torch, *marks])
+
     def to_json(self) -> dict[str, Any]:
         """Return the suite as plain data; `Suite.from_json` gives it back."""
         return asdict(self)

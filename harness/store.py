@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.metrics import TABLE
-from harness.spec import Suite, slugify
+from harness.spec import Case, Suite, slugify
 from harness.stopwatch import Stopwatch
 from harness.wire import encode, portable
 
@@ -206,6 +206,18 @@ class Run:
     suite: Suite
     environments: dict[str, Any]
     outcomes: list[dict[str, Any]]
+
+    def place(self, case: Case) -> str:
+        """Return the name of the environment that a case ran in."""
+        return str(self.facts(case).get("environment", case.variant.torch))
+
+    def facts(self, case: Case) -> dict[str, Any]:
+        """Return what is known of a case beside its figures; empty where it never started."""
+        return next((outcome["facts"] for outcome in self.outcomes if outcome["case"] == case.id), {})
+
+    def environment(self, case: Case) -> dict[str, Any]:
+        """Return what machine and torch a case ran on; empty where it never started."""
+        return dict(self.environments.get(self.place(case), {}))
 
     def samples(self) -> "pandas.DataFrame":
         """Return all rows; `case` and `metric` are categories."""

@@ -63,8 +63,8 @@ class Frame:
         return break_even(cold - base_cold, step, comparison.judgement)
 
     def hardware(self, *cases: Case) -> tuple[str, ...]:
-        """Return the hardware lines of the cases' interpreters, each once."""
-        environments = (self.run.environments.get(case.variant.torch, {}) for case in cases)
+        """Return the hardware lines of where the cases ran, each once."""
+        environments = map(self.run.environment, cases)
         return tuple(dict.fromkeys(environment["line"] for environment in environments if "line" in environment))
 
 

@@ -133,6 +133,7 @@ def outcome(block: Block, case: Case, *, is_missing: bool) -> dict[str, Any]:
         {"name": "aten::add", "seconds": 0.001, "calls": 9},
     ]
     facts = {
+        "weights_sha256": "a" * 64,
         "attention_requested": case.variant.attention,
         "attention_actual": "formula" if case.variant.attention == "formula" else "sdpa_flash",
         "reference": "float64 formula",

@@ -191,11 +191,18 @@ def changed_environment(run: Run, **changes: Any) -> Run:
     return replace(run, environments={"current": run.environments["current"] | changes})
 
 
+def with_fact(run: Run, **facts: Any) -> Run:
+    workload = [case.id for case in run.suite.blocks[0].cases]
+    changed = [o | {"facts": o["facts"] | facts} if o["case"] in workload else o for o in run.outcomes]
+    return replace(run, outcomes=changed)
+
+
 def test_runs_that_are_unlike_are_not_compared_and_the_fields_are_named(run: Run) -> None:
     unlike = {
         ("suite: name",): replace(run, suite=replace(run.suite, name="other")),
         ("suite: quality_steps",): replace(run, suite=replace(run.suite, quality_steps=9)),
         ("data stdlib: sha256",): replace(run, meta=run.meta | {"data": {"stdlib": {"sha256": "b" * 64}}}),
+        (f"{run.suite.blocks[0].name}: initial weights",): with_fact(run, weights_sha256="c" * 64),
         ("current: cores", "current: fingerprint"): changed_environment(run, cores=4, fingerprint="f1"),
         ("current: calibration gemm",): changed_environment(run, calibration={"gemm": 0.0106}),
     }

@@ -300,3 +300,11 @@ def test_a_dry_run_shows_cases_reasons_and_time_and_writes_nothing(tmp_path):
 def test_quiet_says_nothing_on_stderr(tmp_path):
     done, _ = Bench(tmp_path, {"a": {}, "b": {}}, launches=1).run("--quiet")
     assert done.stderr == ""
+
+
+def test_each_case_names_the_environment_that_it_ran_in(tmp_path):
+    bench = Bench(tmp_path, {"a": {}}, launches=1)
+    _, run = bench.run("--vary", "threads=1,2")
+    places = [run.place(case) for case in run.suite.cases]
+    assert places == ["current threads=1", "current threads=2"]
+    assert list(run.environments) == places

@@ -56,3 +56,13 @@ def test_a_mistake_is_a_sentence(make, sentence):
     with pytest.raises(UserError, match=r"[;:]") as caught:
         make()
     assert sentence in str(caught.value)
+
+
+def test_an_environment_is_named_after_what_the_variants_differ_in() -> None:
+    variants = [
+        Variant(name="a", threads=1),
+        Variant(name="b", threads=2),
+        Variant(name="c", torch="old", threads=1),
+    ]
+    suite = Suite(name="s", question="?", blocks=(Block(workload=Workload(task="t", model="m"), variants=variants),))
+    assert list(map(suite.environment, variants)) == ["current threads=1", "current threads=2", "old"]
