@@ -18,6 +18,7 @@ COMPARED = (
     "step_seconds",
     "memory_peak_bytes",
     "memory_peak_maxrss_bytes",
+    "memory_reserved_bytes",
     "held_out_loss",
     "graphs",
     "graph_breaks",
@@ -56,7 +57,7 @@ class Overall:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakEven:
-    """After how many steps a variant has paid for its dearer first step.
+    """After how many steps a variant has paid for its dearer first steps.
 
     `steps` is infinite for never and NaN for cannot tell, which may still be known to be not before `low`.
     """
@@ -150,7 +151,7 @@ def between(base: Figures, candidate: Figures) -> Between:
 
 
 def break_even(extra: float, step_seconds: float, judgement: Judgement) -> BreakEven:
-    """Return when `extra` seconds of first step are paid back, at the baseline's `step_seconds` and a ratio to it."""
+    """Return when `extra` seconds of first steps are paid back, at the baseline's `step_seconds` and a ratio to it."""
     if not all(map(math.isfinite, (extra, step_seconds, judgement.low))):
         return BreakEven(steps=math.nan, low=math.nan, high=math.nan)
     steps, high, low = (

@@ -217,8 +217,9 @@ class Launch:
         reply = peer.ask(
             "check", self.suite.timeout, steps=self.suite.check_steps, against=None if absent else str(path)
         )
-        self.watch.add("check", perf_counter() - began - reply["seconds"])
-        self.started(case, reply)
+        self.watch.add("check", perf_counter() - began - reply["seconds"][0])
+        self.started(case, {**reply, "seconds": reply["seconds"][0]})
+        self.put(case.id, "cold_start_seconds", sum(reply["seconds"]))
         for step, loss in enumerate(reply["losses"]):
             self.put(case.id, "training_loss", number_of(loss), step=step)
         errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}

@@ -1,5 +1,6 @@
 """Loading a suite: by name or path, adjusted, and every name in it looked up before anything runs."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -83,6 +84,19 @@ def model_fields(workload: Workload, folders: Sequence[Path]) -> set[str]:
     named = names.find("model", workload.model, folders)
     sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
     return {*(named.parameters() or ()), *(key for size in sizes.values() for key in size)}
+
+
+def sources(suite: Suite, folders: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file that the suite names, so that a run says which code it measured."""
+    named = [
+        names.find(kind, name, folders)
+        for block in suite.blocks
+        for kind, name in (
+            *((kind, getattr(block.workload, kind)) for kind in ("task", "model", "data")),
+            *(("attention", variant.attention) for variant in block.variants),
+        )
+    ]
+    return {f"{one.kind} {one.name}": hashlib.sha256(one.path.read_bytes()).hexdigest() for one in named}
 
 
 def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -71,6 +71,9 @@ class Peer:
             self.kill()
             raise CaseFailure("error", f"the worker broke the wire during {verb!r}: {error}") from error
         self.record({"from": self.name, **reply})
+        if number := reply.get("errno"):  # not the case's failure: the run stops, and can go on once there is room
+            self.kill()
+            raise OSError(number, os.strerror(number))
         if not reply.get("ok"):
             status = {"Unavailable": "unavailable", "OutOfMemoryError": "oom"}.get(reply.get("error", ""), "error")
             message = str(reply.get("message", ""))

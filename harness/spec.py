@@ -139,7 +139,7 @@ class Suite:
     launches: int = 5
     rounds: int = 10
     budget: float | None = None
-    check_steps: int = 3
+    check_steps: int = 5  # of CUDA graphs the second step is recorded and the third replayed: later losses depend on it
     quality_steps: int = 50
     timeout: float = 600.0
     seed: int = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
@@ -15,6 +16,7 @@ UNSETTLED = "no steady state"  # the code of the one warning of a case that take
 
 Verdict = Literal["better", "worse", "same", "unsure", "different"]
 Better = Literal["lower", "higher", "neither"]
+Launches = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ NOT_A_NUMBER = Caution(
 
 
 def decide(
-    logs: "np.ndarray", error: float, freedom: float, margin: float, better: Better, warnings: Sequence[Caution]
+    logs: Launches, error: float, freedom: float, margin: float, better: Better, warnings: Sequence[Caution]
 ) -> Judgement:
     """Return the verdict on the mean of `logs` with standard error `error` (docs/measuring.md: Ratio, Verdicts)."""
     launches = len(logs)
@@ -195,7 +197,7 @@ def geometric_mean(blocks: Sequence[Mapping[int, float]]) -> dict[int, float]:
     return {launch: sum(block[launch] for block in blocks) / len(blocks) for launch in sorted(common)}
 
 
-def standard_error(values: "np.ndarray") -> float:
+def standard_error(values: Launches) -> float:
     """Return the standard error of the mean; NaN for fewer than two values, or where one is no number."""
     if len(values) < 2 or not np.isfinite(values).all():
         return math.nan

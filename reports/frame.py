@@ -50,12 +50,12 @@ class Frame:
         return self.rungs.get(case.id)
 
     def break_even(self, block: Block, case: Case) -> BreakEven | None:
-        """Return after how many steps a compiled case has paid for its first one."""
+        """Return after how many steps a compiled case has paid for its first ones."""
         comparison = self.comparison(case, "step_seconds")
         needed = [
             self.center(block.baseline_case, "step_seconds"),
-            self.center(block.baseline_case, "cold_first_step_seconds"),
-            self.center(case, "cold_first_step_seconds"),
+            self.center(block.baseline_case, "cold_start_seconds"),
+            self.center(case, "cold_start_seconds"),
         ]
         if case.variant.compile == "none" or comparison is None or None in needed:
             return None

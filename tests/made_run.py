@@ -103,6 +103,7 @@ def rows(suite: Suite, case: Case, draw: np.random.Generator, slower: float, noi
                 )
         for phase, share in (("data", 0.05), ("forward", 0.3), ("backward", 0.45), ("optimizer", 0.2)):
             yield once(launch, f"{phase}_seconds", mood * share)
+        yield once(launch, "phases_share", 1.0)
         yield once(launch, "tokens", tokens)
         yield once(launch, "flop", tokens * 6e6)
         yield once(launch, "memory_peak_bytes", 2**28 * memory * (1 + draw.normal(0, 1e-4)))
@@ -115,6 +116,7 @@ def rows(suite: Suite, case: Case, draw: np.random.Generator, slower: float, noi
         if launch > 1:
             yield once(launch, "warm_first_step_seconds", 4.0 if is_compiled else 0.05)
     yield once(1, "cold_first_step_seconds", 24.0 if is_compiled else 0.05)
+    yield once(1, "cold_start_seconds", 24.0 if is_compiled else 0.05)
     if is_compiled:
         for stage, seconds in (("compile", 23.0), ("dynamo", 3.0), ("aot", 2.5), ("inductor", 17.5)):
             yield once(1, f"cold_{stage}_seconds", seconds)

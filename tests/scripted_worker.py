@@ -29,6 +29,8 @@ def fail(how: str) -> dict:
     if how == "exit":
         print("the script says so", file=sys.stderr)
         os._exit(7)
+    if how == "disk":
+        return {"ok": False, "error": "OSError", "message": "scripted", "traceback": "", "errno": 28}
     return {"ok": False, "error": how, "message": f"scripted {how}", "traceback": ""}
 
 
@@ -53,7 +55,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
             "unavailable": [lines.get(variant["name"], {}).get("unavailable") for variant in message.get("can", [])],
         },
         "build": {"metrics": AMOUNTS, "facts": FACTS | line.get("facts", {})},
-        "check": {"seconds": 0.1, "losses": [loss] * message.get("steps", 0), "errors": errors},
+        "check": {"seconds": [0.1], "losses": [loss] * message.get("steps", 0), "errors": errors},
         "quality": {"losses": [loss], "metrics": {"held_out_loss": loss}},
         "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8}},
         "trace": {"operators": OPERATORS, "attention_actual": "formula"},

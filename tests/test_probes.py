@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from harness.worker import compiler, probes
+from harness.worker import clock, compiler, probes
 from harness.worker.device import Device
 from harness.worker.trace import attention_seen, operators, trace
 
@@ -189,13 +189,20 @@ class Slow(nn.Module):
 def test_phases_sum_to_the_step_and_find_the_slow_one():
     step = step_of(Slow(), torch.ones(1), accumulate=2)
     step(0)
-    start = time.perf_counter()
-    seconds = probes.phases(step, 1, CPU)
-    whole = time.perf_counter() - start
+    seconds = probes.phases(step, range(1, 7), CPU)
+    share = seconds.pop("phases_share")
     assert list(seconds) == ["data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"]
-    assert 0.9 * whole <= sum(seconds.values()) <= whole
+    assert 0.9 <= share <= 1.1
     assert seconds["forward_seconds"] >= 0.04
     assert seconds["forward_seconds"] == max(seconds.values())
+
+
+def test_a_phase_lasts_from_mark_to_mark_over_all_micro_batches(monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(clock, "perf_counter", lambda: float(next(now)))
+    turns = clock.split(lambda index: iter(["data", "forward", "data", "forward", "optimizer"]), range(4), CPU)
+    whole, apart = {"step": 1.0}, {"data": 2.0, "forward": 2.0, "optimizer": 1.0}  # each look at the clock takes 1 s
+    assert turns == [whole, apart, whole, apart]
 
 
 # FLOP

@@ -46,7 +46,7 @@ def render(name: str, document: Document) -> str:
 
 def rounded(text: str) -> str:
     """Return the text with long fractions cut: their last digits differ between processors."""
-    return re.sub(r"\d+\.\d{7,}(e[-+]?\d+)?", lambda found: f"{float(found[0]):.6g}", text)
+    return re.sub(r"\d+\.\d{4,}(e[-+]?\d+)?", lambda found: f"{float(found[0]):.6g}", text)
 
 
 def without_drawings(page: str) -> str:

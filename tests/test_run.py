@@ -235,6 +235,14 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path):
     assert len(open_run(tmp_path / "runs" / run_id).samples().query("metric == 'step_seconds'")) == 2 * 3 * 4
 
 
+def test_a_disk_that_is_full_for_a_worker_stops_the_run_too(tmp_path):
+    bench = Bench(tmp_path, {"a": {}, "b": {"fail": {"verb": "check", "how": "disk"}}}, launches=1)
+    stopped = bench.call("run", "own.py")
+    assert stopped.returncode == 2
+    assert "No space left on device: the run stopped, what it had measured is kept" in stopped.stderr
+    assert alive_workers(tmp_path) == []
+
+
 def test_a_run_is_not_finished_on_another_machine(tmp_path):
     bench = Bench(tmp_path, {"a": {}, "b": {}}, launches=3, rounds=6)
     stdout, _ = interrupted(bench, signal.SIGINT).communicate(timeout=20)

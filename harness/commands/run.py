@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
-from harness import exits, names
+from harness import exits, load, names
 from harness.commands.options import Runs, interpreter, run_path, seconds
 from harness.commands.report import rendered
 from harness.errors import DISK, UserError
@@ -48,7 +48,6 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure a suite, print the comparison and, as the last line, the run's path."""
-    from harness import load
     from harness.conditions import Conditions
     from harness.stopwatch import Stopwatch
 
@@ -163,7 +162,11 @@ def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path]) -> "
         },
         [asdict(turn) for turn in plan(asked)],
     )
-    recorder.meta |= {"folders": [os.path.relpath(folder) for folder in folders], "commit": commit()}
+    recorder.meta |= {
+        "folders": [os.path.relpath(folder) for folder in folders],
+        "sources": load.sources(asked, folders),
+        "commit": commit(),
+    }
     recorder.save()
     return recorder
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.errors import Unavailable, UserError
+from harness.errors import DISK, Unavailable, UserError
 from harness.wire import decode, encode
 
 
@@ -74,7 +74,18 @@ def attempt(answer: Callable[[Mapping[str, Any]], dict[str, Any]], line: bytes) 
             "error": "OutOfMemoryError" if is_out_of_memory(error) else type(error).__name__,
             "message": str(error) if isinstance(error, Unavailable | UserError) else first_line(error),
             "traceback": traceback.format_exc(),
+            "errno": disk_error(error),
         }
+
+
+def disk_error(error: BaseException | None) -> int | None:
+    """Return the number of the error with which a full disk caused `error`, or None; compilers only print its text."""
+    while error is not None:
+        for number in DISK:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

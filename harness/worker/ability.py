@@ -1,6 +1,9 @@
 """Ability: whether this interpreter and machine can run a variant at all, and if not, why."""
 
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from harness.worker.device import Device, resolve
 # How torch says so, where it has no exception type for it: a forced SDPA kernel on CUDA and on the CPU, a missing
 # operator, and either of them inside a compiled graph.
 NO_SUCH_KERNEL = ("No available kernel", "No viable backend", "not implemented for", "NotImplementedError")
+DTYPES = {**precision.AUTOCAST, **precision.PARAMETERS}
 
 
 def usable_device(variant: Mapping[str, Any], attention: Named) -> Device:
@@ -36,6 +40,30 @@ def usable_device(variant: Mapping[str, Any], attention: Named) -> Device:
     return device
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what torch refuses inside into Unavailable, with what it warned as the reason."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except Exception as error:
+            if reason := refusal(error, [str(item.message).split("(Triggered")[0].strip() for item in caught]):
+                raise Unavailable(reason) from error
+            raise
+
+
+def try_attention(variant: Mapping[str, Any], attention: Named, device: Device) -> None:
+    """Train a few elements through an attention alone; raise Unavailable if torch refuses even that.
+
+    What it refuses only at a shape or a mask still shows in the case's first step.
+    """
+    dtype = DTYPES.get(variant["precision"], torch.float32)
+    q, k, v = (torch.zeros(1, 2, 32, 16, device=device.torch, dtype=dtype, requires_grad=True) for _ in range(3))
+    with refusing(), getattr(attention.module(), "around", nullcontext)():
+        attention.load()(q, k, v, causal=False).sum().backward()
+
+
 def older(version: str, needed: str) -> bool:
     """Tell whether release `version` comes before `needed`."""
     return release(version) < release(needed)
@@ -56,6 +84,7 @@ def refusal(error: BaseException, notes: list[str]) -> str | None:
         if isinstance(cause, NotImplementedError) and 'missing the required "forward"' not in str(cause):
             said = said or (lines or ["not implemented"])[0]
         if said:
-            return ". ".join([said, *notes])
+            quoted = re.search(r"\w+Error\((['\"])(.+)\1\)", said)  # Dynamo's way of naming what was raised
+            return ". ".join([(quoted[2] if quoted else said).rstrip("."), *notes])
         cause = cause.__cause__ or cause.__context__
     return None

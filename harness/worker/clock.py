@@ -28,6 +28,31 @@ def timed(
     return [between(*pair) for pair in pairwise(marks)], wall
 
 
+def split(phases: Callable[[int], Iterator[str]], indices: Sequence[int], device: Any) -> list[dict[str, float]]:
+    """Run steps on end; return the seconds of every second one by phase, of the others as a whole, under `step`.
+
+    A phase lasts from one mark to the next, so on a GPU nobody waits at its borders. The undivided steps in between
+    show whether the marks themselves take time.
+    """
+    turns = []
+    with no_garbage_collection():
+        device.synchronize()
+        for number, index in enumerate(indices):
+            marks = [("", mark(device))]
+            marks += [(phase, mark(device)) for phase in phases(index) if number % 2]
+            turns.append(marks if number % 2 else [*marks, ("step", mark(device))])
+        device.synchronize()  # the last step's kernels must count
+    return [sums(marks) for marks in turns]
+
+
+def sums(marks: Sequence[tuple[str, Any]]) -> dict[str, float]:
+    """Return the seconds that end with a mark of each name; a name may come again, once a micro-batch."""
+    seconds: dict[str, float] = {}
+    for (_, start), (name, end) in pairwise(marks):
+        seconds[name] = seconds.get(name, 0.0) + between(start, end)
+    return seconds
+
+
 def laps(phases: Iterator[str], device: Any) -> Iterator[tuple[str, float]]:
     """Yield each phase with its seconds; what the caller does between two phases is not timed."""
     while True:

@@ -18,14 +18,19 @@ def refuse(precision: str, device: Any) -> None:
         raise Unavailable("tf32 is a CUDA number format: needs an NVIDIA GPU of compute capability 8.0 or newer")
     if precision == "tf32" and torch.cuda.get_device_capability()[0] < 8:
         raise Unavailable("tf32 needs an NVIDIA GPU of compute capability 8.0 or newer")
-    if precision in ("bf16", "bf16_pure") and device.kind == "cuda" and not torch.cuda.is_bf16_supported():
-        raise Unavailable("this GPU has no bfloat16")
+    if precision in ("bf16", "bf16_pure") and device.kind == "cuda" and only_emulates_bf16():
+        raise Unavailable("bfloat16 needs an NVIDIA GPU of compute capability 8.0 or newer")
     if precision == "fp16" and device.kind != "cuda" and not hasattr(torch.amp, "GradScaler"):
         raise Unavailable(
             f"fp16 training on {device.kind} needs torch 2.3 or newer (GradScaler); this is {torch.__version__}"
         )
     if precision == "fp64" and device.kind == "mps":
         raise Unavailable("mps has no float64")
+
+
+def only_emulates_bf16() -> bool:
+    """Tell whether the GPU lacks bfloat16; `torch.cuda.is_bf16_supported` counts slow emulation, too."""
+    return torch.version.hip is None and torch.cuda.get_device_capability()[0] < 8
 
 
 def switch_tf32(precision: str) -> None:

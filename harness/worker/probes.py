@@ -4,33 +4,31 @@ import ctypes
 import gc
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import prod
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from statistics import median
 from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_flatten
 
-from harness.worker.clock import laps
+from harness.worker.clock import split
 from harness.worker.device import Device
 
 PHASES = ("data", "forward", "backward", "optimizer")
 RESET_HIGH_WATER_MARK = "5"  # Linux, proc(5), /proc/pid/clear_refs
 
 
-def phases(step: Any, index: int, device: Device) -> dict[str, float]:
-    """Run step `index`; return the seconds of each phase, summed over its micro-batches.
-
-    The device is waited for at each border, so on a GPU the phases sum to a little more than an undisturbed step.
-    """
-    seconds = dict.fromkeys((f"{phase}_seconds" for phase in PHASES), 0.0)
-    for phase, lap in laps(step.phases(index), device):
-        seconds[f"{phase}_seconds"] += lap
-    return seconds
+def phases(step: Any, indices: Sequence[int], device: Device) -> dict[str, float]:
+    """Run steps; return the median seconds of each phase, and their sum as a share of the steps not taken apart."""
+    turns = split(step.phases, indices, device)
+    whole, *parts = (median(turn[name] for turn in turns if name in turn) for name in ("step", *PHASES))
+    seconds = {f"{phase}_seconds": part for phase, part in zip(PHASES, parts, strict=True)}
+    return {**seconds, "phases_share": sum(parts) / whole}
 
 
 @contextmanager

@@ -6,32 +6,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.worker.clock import laps
+from harness.worker.clock import laps, timed
 from harness.worker.probes import memory_cold_peak
 
 
-def first_steps(step: Any, steps: int) -> tuple[float, dict[str, np.ndarray], dict[str, int]]:
+def first_steps(step: Any, steps: int) -> tuple[list[float], dict[str, np.ndarray], dict[str, int]]:
     """Run `steps` steps from the initial weights.
 
-    Return the seconds of the first; the first's outputs, loss and gradients (before clipping) and the loss of each,
+    Return the seconds of each; the first's outputs, loss and gradients (before clipping) and the loss of each,
     in float64; and the highest memory up to the first backward pass, before these copies are made.
     """
     micro_batches = step.accumulate
-    seconds = 0.0
+    first = 0.0
     found: dict[str, np.ndarray] = {}
     peak: dict[str, int] = {}
     step.keeps_outputs = True
     for phase, lap in laps(step.phases(0), step.device):
-        seconds += lap
+        first += lap
         micro_batches -= phase == "backward"
         if phase == "backward" and micro_batches == 0:
             peak = memory_cold_peak(step.device)
             found = {f"gradient/{name}": array(tensor) / step.scaler.get_scale() for name, tensor in gradients(step)}
     found |= {"output": array(step.outputs), "loss": array(step.loss)}
     step.keeps_outputs, step.outputs = False, None
-    losses = [array(step.loss)]
+    seconds, losses = [first], [array(step.loss)]
     for index in range(1, steps):
-        step(index)
+        seconds += timed(step, [index], step.device)[0]
         losses.append(array(step.loss))
     return seconds, found | {"losses": np.stack(losses)}, peak
 

@@ -1,13 +1,12 @@
 """A session: one case alive in this process, from build to release."""
 
 import hashlib
-import warnings
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from harness import names
 from harness.errors import Unavailable
 from harness.worker import clock, compiler, machine, precision, probes, reference
-from harness.worker.ability import refusal, usable_device
+from harness.worker.ability import refusing, try_attention, usable_device
 from harness.worker.step import TrainingStep, clipper, layers, optimizer
 from harness.worker.trace import trace
 
@@ -32,7 +31,7 @@ class Session:
         folders = [Path(folder) for folder in message["folders"]]
         attention = attention_of(self.variant, message)
         self.device = usable_device(self.variant, attention)
-        if overwrites_gradients(workload, self.variant, self.device):
+        if workload["accumulate"] > 1 and graphs_on_gpu(self.variant, self.device):
             raise Unavailable("CUDA graphs overwrite gradients that are accumulated (pytorch issue 169545)")
         self.around = getattr(attention.module(), "around", nullcontext)
         self.index = 0
@@ -102,15 +101,16 @@ class Session:
         return {**reply, "recompiles": compiler.recompiled(), **(self.started() if is_first else {})}
 
     def observe(self, message: Message) -> dict[str, Any]:
-        """Return phases (median of `steps`), memory and counts."""
+        """Return phases (of every second of twice `steps` steps), memory and counts."""
         compiling = compiler.counters()  # before the probes, which must not be counted
         with self.around():
-            turns = [probes.phases(self.step, index, self.device) for index in self.take(message["steps"])]
+            phases = probes.phases(self.step, self.take(2 * message["steps"]), self.device)
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(2):
                     self.step(index)
             parts, flop = probes.attribution(self.step), probes.flop(self.step)
-        phases = {name: median(turn[name] for turn in turns) for name in turns[0]}
+        if graphs_on_gpu(self.variant, self.device):  # replayed graphs use memory that no peak of the allocator shows
+            del peak["memory_peak_bytes"]
         counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}
         reasons = {name: value for name, value in compiling.items() if name.endswith("_reasons")}
         return {"metrics": {**phases, **peak, **parts, **flop, **counts}, "facts": reasons}
@@ -146,16 +146,9 @@ class Session:
 
     @contextmanager
     def first_step(self) -> Iterator[None]:
-        """Turn what torch refuses in the first step into Unavailable, with what it warned as the reason."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                with self.around():
-                    yield
-            except Exception as error:
-                if reason := refusal(error, [str(item.message).split("(Triggered")[0].strip() for item in caught]):
-                    raise Unavailable(reason) from error
-                raise
+        """Turn what torch refuses in the first step into Unavailable."""
+        with refusing(), self.around():
+            yield
 
 
 def hello(message: Message) -> dict[str, Any]:
@@ -184,11 +177,14 @@ def attention_of(variant: Message, message: Message) -> names.Named:
 
 
 def why_not(variant: Message, message: Message) -> str | None:
-    """Return why this interpreter and machine cannot run `variant`, or None."""
+    """Return why this interpreter and machine cannot run `variant`, or None; any other failure is left to the run."""
+    attention = attention_of(variant, message)
     try:
-        usable_device(variant, attention_of(variant, message))
+        try_attention(variant, attention, usable_device(variant, attention))
     except Unavailable as error:
         return str(error)
+    except Exception:
+        traceback.print_exc()
     return None
 
 
@@ -203,10 +199,9 @@ def compiled(loss: Any, model: torch.nn.Module, mode: str) -> Any:
     return loss
 
 
-def overwrites_gradients(workload: Message, variant: Message, device: Any) -> bool:
-    """Tell whether the case would accumulate gradients in the memory of a CUDA graph."""
-    graphs = device.kind == "cuda" and variant["compile"] in ("reduce-overhead", "max-autotune")
-    return bool(graphs and workload["accumulate"] > 1)
+def graphs_on_gpu(variant: Message, device: Any) -> bool:
+    """Tell whether the case replays CUDA graphs, in memory of their own."""
+    return device.kind == "cuda" and variant["compile"] in ("reduce-overhead", "max-autotune")
 
 
 def checkpointed(forward: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -16,15 +16,18 @@ METRICS = {
 
 def view(frame: Frame) -> Section:
     """Return table and chart of each model that was measured at several lengths."""
-    models: dict[tuple[str, str, str | None], list[Block]] = {}
+    models: dict[tuple[str, str, str | None, str], list[Block]] = {}
     for block in frame.run.suite.blocks:
-        models.setdefault((block.workload.task, block.workload.model, block.workload.size), []).append(block)
+        work, precision = block.workload, block.baseline_case.variant.precision
+        models.setdefault((work.task, work.model, work.size, precision), []).append(block)
     items = [
         item
-        for (_, model, size), blocks in models.items()
+        for (_, model, size, precision), blocks in models.items()
         if len({block.workload.length for block in blocks}) > 1
         for name, (metric, unit) in METRICS.items()
-        for item in over_lengths(frame, " ".join(filter(None, (stem(model), size))), blocks, name, metric, unit)
+        for item in over_lengths(
+            frame, " ".join(filter(None, (stem(model), size, precision))), blocks, name, metric, unit
+        )
     ]
     items.sort(key=lambda item: isinstance(item, Table))  # charts first, side by side
     return Section(title="Length", question="How do time and memory grow with the length?", items=tuple(items))

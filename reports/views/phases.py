@@ -28,7 +28,12 @@ def view(frame: Frame) -> Section:
 
 def table(frame: Frame, block: Block, cases: list[Case]) -> Table:
     """Return the phases, observed in turns of their own, beside the timed step."""
-    metrics = {"step, median": "step_seconds", "step, 90th percentile": "step_p90_seconds", **PHASES}
+    metrics = {
+        "step, median": "step_seconds",
+        "step, 90th percentile": "step_p90_seconds",
+        **PHASES,
+        "sum of the phases, of a step": "phases_share",
+    }
     rows = tuple((case.variant.name, *(frame.quantity(case, metric) for metric in metrics.values())) for case in cases)
     return filled(Table(title=block.name, columns=("variant", *metrics), rows=rows, hardware=frame.hardware(*cases)))
 

@@ -15,5 +15,6 @@ def suite() -> Suite:
             ),
         ),
         launches=3,
+        rounds=40,  # a tiny model's rounds are cheap beside its start: docs/measuring.md, "How many rounds"
         quality_steps=0,
     )

@@ -16,6 +16,6 @@ def suite() -> Suite:
         question="What does each step from PyTorch 1.x style to 2.x gain on this machine, at a first look?",
         blocks=tuple(Block(workload=workload, variants=(V1, SDPA, COMPILE, FUSED)) for workload in WORKLOADS),
         launches=4,
-        rounds=8,
+        rounds=24,
         quality_steps=30,
     )
