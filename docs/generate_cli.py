@@ -20,13 +20,23 @@ Results go to stdout, progress and warnings to stderr. Every command takes `--he
 def page() -> str:
     """Return docs/cli.md as the command line is now."""
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-    return "\n".join([HEAD, *(line for name, command in commands.items() for line in described(name, command))])
+    return "\n".join([HEAD, *(line for name, command in flat(commands) for line in described(name, command))])
+
+
+def flat(commands: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each command with its whole name; of a group, the commands in it."""
+    for name, command in commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", found) for inner, found in flat(command.commands))
+        else:
+            yield name, command
 
 
 def described(name: str, command: Any) -> Iterator[str]:
     """Yield the lines about a command: usage, what it does, and a line for each argument and option."""
     arguments = [typed(item) for item in command.params if item.param_type_name == "argument"]
-    yield from (f"## tandem {name}", "", f"    tandem {name} [OPTIONS] {' '.join(arguments)}", "", command.help, "")
+    usage = " ".join([f"    tandem {name} [OPTIONS]", *arguments])
+    yield from (f"## tandem {name}", "", usage, "", command.help, "")
     yield from (f"- `{typed(item)}`{meaning(item)}" for item in command.params)
     yield ""
 

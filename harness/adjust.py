@@ -8,9 +8,10 @@ from typing import Any
 from harness.errors import UserError, unknown
 from harness.spec import Block, Suite, Variant, Workload, repeated
 
-SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "timeout"}
+SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "seeds", "timeout"}
 WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings"}
-VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name"}
+# A revision is checked out by the gate only.
+VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name", "revision"}
 Settings = Callable[[Workload], set[str]]
 
 

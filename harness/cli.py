@@ -6,8 +6,12 @@ from typing import NoReturn
 import typer
 
 from harness import exits
+from harness.commands import baseline
 from harness.commands.compare import compare
+from harness.commands.gate import gate
+from harness.commands.history import history
 from harness.commands.list import list_names
+from harness.commands.merge import merge
 from harness.commands.report import report
 from harness.commands.run import run
 from harness.errors import DISK, UserError
@@ -20,8 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("list")(list_names)
-for command in (run, compare, report):
+for command in (run, gate, merge, compare, report, history):
     app.command()(command)
+app.add_typer(baseline.app, name="baseline")
 
 
 def main() -> NoReturn:

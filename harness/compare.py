@@ -250,14 +250,18 @@ def unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Differ
     for field, before, after in fields(base, candidate, shared):
         if before != after:
             yield Difference(field=field, base=str(before), candidate=str(after))
-    for label, case in places(candidate, shared).items():
-        probes, own = (run.environment(case).get("calibration", {}) for run in (base, candidate))
-        for probe in probes:
-            strayed = abs(stats.log_ratio(float(probes[probe]), float(own.get(probe, math.nan))))
-            if not strayed <= math.log1p(DRIFT):
-                yield Difference(
-                    field=f"{label}: calibration {probe}", base=f"{probes[probe]} s", candidate=f"{own.get(probe)} s"
-                )
+    for label, case in places(base, candidate, shared).items():
+        before, after = (run.environment(case) for run in (base, candidate))
+        for probe in strayed(before, after):
+            seconds = [f"{found.get('calibration', {}).get(probe)} s" for found in (before, after)]
+            yield Difference(field=f"{label}: calibration {probe}", base=seconds[0], candidate=seconds[1])
+
+
+def strayed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the calibration probes in which two environments disagree."""
+    probes, own = (environment.get("calibration", {}) for environment in (before, after))
+    apart = {probe: abs(stats.log_ratio(float(probes[probe]), float(own.get(probe, math.nan)))) for probe in probes}
+    return [probe for probe, distance in apart.items() if not distance <= math.log1p(DRIFT)]
 
 
 def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[str, Any, Any]]:
@@ -272,13 +276,17 @@ def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[
         for name, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
             if name in before and name in after:  # a case that failed before it was built says nothing of them
                 yield f"{workload}: {what}", before[name], after[name]
-    for label, case in places(candidate, shared).items():
+    for label, case in places(base, candidate, shared).items():
         before, after = (run.environment(case) for run in (base, candidate))
         if before.get("fingerprint") != after.get("fingerprint"):
             for name in sorted({*before, *after} - {"line", "calibration"}):
                 yield f"{label}: {name}", before.get(name), after.get(name)
 
 
-def places(run: Run, cases: Sequence[Case]) -> dict[str, Case]:
-    """Return the environments that the cases ran in, each with one of them."""
-    return {run.place(case): case for case in cases}
+def places(base: Run, candidate: Run, cases: Sequence[Case]) -> dict[str, Case]:
+    """Return the environments that the cases began in, by the names in both runs, each with one of the cases.
+
+    A merged run may name several where the other names one; a case that never began has none.
+    """
+    begun = [case for case in cases if base.facts(case) and candidate.facts(case)]
+    return {" and ".join(dict.fromkeys((base.place(case), candidate.place(case)))): case for case in begun}

@@ -17,6 +17,19 @@ WORKER = ("-m", "harness.worker")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A commit checked out beside the working tree, whose top is `top`."""
+
+    top: Path
+    checkout: Path
+
+    def moved(self, path: Path) -> Path:
+        """Return where a path of the working tree lies in the checkout; one outside of the tree stays."""
+        whole = path.resolve()
+        return self.checkout / whole.relative_to(self.top) if whole.is_relative_to(self.top) else path
+
+
+@dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What a run needs beside its suite."""
 
@@ -28,6 +41,8 @@ class Conditions:
     """Interpreter label -> path; `current` is this one."""
     folders: Sequence[Path] = ()
     """Where path names are looked up."""
+    trees: Mapping[str, Tree] = field(default_factory=dict)
+    """Commit -> where it is checked out, for variants with a `revision`."""
     trace: bool = True
     worker: Sequence[str] = field(default_factory=lambda: WORKER)
 
@@ -38,17 +53,53 @@ class Conditions:
         return Peer(
             [self.interpreters.get(variant.torch, sys.executable), *self.worker],
             name=name,
-            environment=environment(work, name, threads(variant)),
+            environment=self.environment(variant, work, name),
+            folder=self.moved(variant, Path.cwd()),
             log=log,
             record=record,
         )
+
+    def moved(self, variant: Variant, path: Path) -> Path:
+        """Return the path as a variant's worker sees it: in the checkout of its revision, if it has one."""
+        tree = self.trees.get(variant.revision)
+        return tree.moved(path) if tree else path
+
+    def tree(self, variant: Variant) -> dict[str, str] | None:
+        """Return where a variant's commit is checked out, as its worker is told, or None."""
+        tree = self.trees.get(variant.revision)
+        return {"top": str(tree.top), "checkout": str(tree.checkout)} if tree else None
+
+    def search(self, variant: Variant) -> list[str]:
+        """Return where a variant's path names are looked up."""
+        return [str(self.moved(variant, folder)) for folder in self.folders]
 
     def greeting(self, variant: Variant) -> dict[str, Any]:
         """Return what a worker is told first."""
         return {
             "threads": threads(variant),
             "compiles": variant.compile != "none",
-            "folders": [str(folder) for folder in self.folders],
+            "allocator": variant.allocator,
+            "folders": self.search(variant),
+        }
+
+    def environment(self, variant: Variant, work: Path, name: str) -> dict[str, str]:
+        """Return a worker's environment: this one, its tree importable, threads fixed, an own compile cache."""
+        packages = work / "import" / (variant.revision or "working")
+        packages.mkdir(parents=True, exist_ok=True)
+        for package in ("harness", "suites"):  # linked, so that nothing else of this installation can be imported
+            if not (packages / package).is_symlink():
+                (packages / package).symlink_to(self.moved(variant, ROOT / package))
+        own = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+        path = [packages, *(self.moved(variant, folder) for folder in (Path.cwd(), *own))]
+        cache = work / "cache" / name
+        return {
+            **{key: value for key, value in os.environ.items() if key not in COMPILER_SWITCHES},
+            "PYTHONPATH": os.pathsep.join(map(str, path)),
+            "PYTHONSAFEPATH": "1",
+            "OMP_NUM_THREADS": str(threads(variant)),
+            "MKL_NUM_THREADS": str(threads(variant)),
+            "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+            "TRITON_CACHE_DIR": str(cache / "triton"),
         }
 
 
@@ -57,23 +108,3 @@ def threads(variant: Variant) -> int:
     if variant.threads:
         return variant.threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-
-
-def environment(work: Path, name: str, thread_count: int) -> dict[str, str]:
-    """Return the environment of a worker: this one, the project importable, threads fixed, an own compile cache."""
-    packages = work / "import"
-    packages.mkdir(exist_ok=True)
-    for package in ("harness", "suites"):  # linked, so that nothing else of this installation can be imported
-        if not (packages / package).is_symlink():
-            (packages / package).symlink_to(ROOT / package)
-    cache = work / "cache" / name
-    own_path = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
-    return {
-        **{key: value for key, value in os.environ.items() if key not in COMPILER_SWITCHES},
-        "PYTHONPATH": os.pathsep.join([str(packages), str(Path.cwd()), *own_path]),
-        "PYTHONSAFEPATH": "1",
-        "OMP_NUM_THREADS": str(thread_count),
-        "MKL_NUM_THREADS": str(thread_count),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-    }

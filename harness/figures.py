@@ -30,7 +30,7 @@ class Figures:
     """Case -> launch -> round -> median seconds of the steps of that turn."""
 
     losses: Mapping[str, Mapping[int, float]]
-    """Case -> step -> training loss, of the launch that was scored."""
+    """Case -> step -> training loss, of the first launch."""
 
     def of(self, case: Case, metric: str) -> ByLaunch:
         """Return the values by launch; empty where none was observed."""
@@ -63,7 +63,7 @@ def figures(run: Run) -> Figures:
     for case, launch, number, value in lines(rounds, "case", "launch", "round", "value"):
         by_round[case][launch][number] = value
     losses: dict[str, dict[int, float]] = defaultdict(dict)
-    for case, step, loss in lines(curves, "case", "step", "value"):
+    for case, step, loss in lines(curves[curves["launch"] == 1], "case", "step", "value"):
         losses[case][step] = loss
     return Figures(
         run=run,

@@ -47,11 +47,12 @@ class Launch:
         self.watch = watch
         self.cases = {case.id: case for case in block.cases if self.still_works(case)}
         self.peers: dict[str, Peer] = {}
+        self.built: dict[str, Mapping[str, Any]] = {}
         self.turn_steps: dict[str, int] = {}
         self.recompiles: dict[str, int] = {}
         self.sentinels = {case: sentinel.Watch() for case in self.cases}
         self.turn = 0
-        self.steps: list[Row] = []
+        self.rows: list[Row] = []
 
     @property
     def is_first(self) -> bool:
@@ -73,9 +74,10 @@ class Launch:
             if self.is_first and self.cases:
                 reference = self.write_reference()
                 self.each("check", lambda case, peer: self.check(case, peer, reference))
-                self.each("quality", self.quality)
             else:
                 self.each("first step", self.first_step)
+            if self.number <= self.suite.seeds:
+                self.each("quality", self.quality)
             self.each("warm up", self.warm_up)
             self.rounds()
             self.each("observe", self.observe)
@@ -88,7 +90,7 @@ class Launch:
             for peer in self.peers.values():
                 peer.kill()
         self.recorder.launch_done(self.block.name, self.number)
-        ratios.add(self.steps)
+        ratios.add(self.rows)
         self.progress.launch_done(self.block, self.number, ratios.by_case)
 
     def each(self, what: str, action: Callable[[Case, Peer], None]) -> None:
@@ -165,7 +167,9 @@ class Launch:
             reply = peer.receive("build", self.suite.timeout)
             self.put(case.id, "build_seconds", perf_counter() - began)
             self.put_all(case.id, reply["metrics"])
-            self.recorder.fact(case.id, {**reply["facts"], "attention_requested": case.variant.attention})
+            self.built[case.id] = reply["facts"]
+            if self.is_first:
+                self.recorder.fact(case.id, {**reply["facts"], "attention_requested": case.variant.attention})
 
         with self.watch("build"):
             self.each("build", receive)
@@ -174,20 +178,21 @@ class Launch:
         """Return what a worker needs to build a variant of this block's workload."""
         workload = self.block.workload
         return {
-            "workload": asdict(workload),
+            "workload": {**asdict(workload), "seed": self.suite.seed_of(workload, self.number)},
             "variant": asdict(variant),
             "config": dict(self.conditions.configs[self.block.name]),
             "data": dict(self.conditions.data[workload.data]),
-            "folders": [str(folder) for folder in self.conditions.folders],
+            "folders": self.conditions.search(variant),
+            "tree": self.conditions.tree(variant),
         }
 
     def compare_builds(self) -> None:
         """End every case whose initial weights or first batch are not the baseline's, bit for bit."""
         if self.block.baseline_case.id not in self.cases:
             return
-        expected = self.recorder.outcomes[self.block.baseline_case.id]["facts"]
+        expected = self.built[self.block.baseline_case.id]
         for case in list(self.cases.values()):
-            facts = self.recorder.outcomes[case.id]["facts"]
+            facts = self.built[case.id]
             for key, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
                 if case.id in self.cases and facts[key] != expected[key]:
                     self.end(case, CaseFailure("wrong", f"its {what} are not the baseline's, bit for bit"))
@@ -255,7 +260,7 @@ class Launch:
             return
         with self.watch("quality"):
             reply = peer.ask("quality", self.suite.timeout, steps=self.suite.quality_steps)
-        for step, loss in enumerate(reply["losses"], start=self.suite.check_steps):
+        for step, loss in enumerate(reply["losses"], start=self.suite.quality_steps - len(reply["losses"])):
             self.put(case.id, "training_loss", number_of(loss), step=step)
         self.put_all(case.id, {name: number_of(value) for name, value in reply["metrics"].items()})
         if not all(math.isfinite(number_of(loss)) for loss in reply["losses"]):
@@ -263,7 +268,7 @@ class Launch:
 
     def warm_up(self, case: Case, peer: Peer) -> None:
         """Step until two windows of steps agree, or for as long as warming up may take."""
-        device = self.recorder.outcomes[case.id]["facts"]["device"]
+        device = self.built[case.id]["device"]
         seconds: list[float] = []
         fresh: list[float] = []  # since the last compilation
         while not pace.is_steady(fresh, device):
@@ -318,8 +323,7 @@ class Launch:
             (case.id, self.number, number, self.turn, step, "step_seconds", number_of(seconds))
             for step, seconds in enumerate(reply["seconds"])
         ]
-        self.steps += rows
-        self.recorder.rows(rows)
+        self.write(rows)
         self.check_loss(reply)
 
     def watch_recompiles(self, case: Case, reply: Mapping[str, Any]) -> None:
@@ -358,13 +362,16 @@ class Launch:
 
     def put(self, case: str, metric: str, value: float, step: int = 0) -> None:
         """Write one observation outside the rounds."""
-        self.recorder.rows([(case, self.number, 0, self.turn, step, metric, value)])
+        self.write([(case, self.number, 0, self.turn, step, metric, value)])
 
     def put_all(self, case: str, metrics: Mapping[str, Any]) -> None:
         """Write observations outside the rounds."""
-        self.recorder.rows(
-            [(case, self.number, 0, self.turn, 0, name, number_of(value)) for name, value in metrics.items()]
-        )
+        self.write([(case, self.number, 0, self.turn, 0, name, number_of(value)) for name, value in metrics.items()])
+
+    def write(self, rows: list[Row]) -> None:
+        """Write rows down, and keep them for the ratios of this launch."""
+        self.rows += rows
+        self.recorder.rows(rows)
 
 
 def number_of(value: float | str) -> float:

@@ -88,6 +88,11 @@ def model_fields(workload: Workload, folders: Sequence[Path]) -> set[str]:
 
 def sources(suite: Suite, folders: Sequence[Path]) -> dict[str, str]:
     """Return the SHA-256 of each file that the suite names, so that a run says which code it measured."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files(suite, folders).items()}
+
+
+def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return each file that the suite names, by kind and name."""
     named = [
         names.find(kind, name, folders)
         for block in suite.blocks
@@ -96,7 +101,7 @@ def sources(suite: Suite, folders: Sequence[Path]) -> dict[str, str]:
             *(("attention", variant.attention) for variant in block.variants),
         )
     ]
-    return {f"{one.kind} {one.name}": hashlib.sha256(one.path.read_bytes()).hexdigest() for one in named}
+    return {f"{one.kind} {one.name}": one.path for one in named}
 
 
 def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -115,7 +115,7 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
             f"no file {path_text!r} for {kind} {name!r}", "a path starts at the suite's folder or at this one"
         )
     for named in listing(kind):
-        if named.name == name:
+        if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
             return named
     if "." in path_text and (specification := _specification(path_text)) and specification.origin:
         path = Path(specification.origin)

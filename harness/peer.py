@@ -27,9 +27,16 @@ class Peer:
     """A worker process and the line to it. Nothing that it starts outlives `kill`, nor the coordinator."""
 
     def __init__(
-        self, command: Sequence[str], *, name: str, environment: Mapping[str, str], log: Path, record: Record
+        self,
+        command: Sequence[str],
+        *,
+        name: str,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        record: Record,
     ) -> None:
-        """Start `command`; its stderr goes to `log`, each line of the wire to `record`."""
+        """Start `command` in `folder`; its stderr goes to `log`, each line of the wire to `record`."""
         self.name = name
         self.log = log
         self.record = record
@@ -43,6 +50,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=dict(environment),
+                cwd=folder,
                 pass_fds=[held_end],
                 start_new_session=True,
                 bufsize=0,

@@ -1,7 +1,7 @@
 """The run: carries out a suite block by block, launch by launch, until it is precise enough or out of time."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -18,13 +18,25 @@ from harness.stopwatch import Stopwatch
 from harness.store import Recorder
 
 
-def carry_out(suite: Suite, recorder: Recorder, conditions: Conditions, progress: Progress, watch: Stopwatch) -> None:
-    """Measure every block that is not complete; each failure is an outcome, never an exception."""
+def is_precise(block: Block, ratios: Ratios) -> bool:
+    """Tell whether a block's intervals are narrow enough to stop."""
+    return pace.is_precise(ratios.values(), METRICS["step_seconds"].margin)
+
+
+def carry_out(
+    suite: Suite,
+    recorder: Recorder,
+    conditions: Conditions,
+    progress: Progress,
+    watch: Stopwatch,
+    is_enough: Callable[[Block, Ratios], bool] = is_precise,
+) -> None:
+    """Measure every block until it is enough; each failure is an outcome, never an exception."""
     start = perf_counter()
     for position, block in enumerate(suite.blocks):
         blocks_left = len(suite.blocks) - position
         share = suite.budget and (suite.budget - (perf_counter() - start)) / blocks_left
-        carry_out_block(suite, block, recorder, conditions, progress, watch, share)
+        carry_out_block(suite, block, recorder, conditions, progress, watch, share, is_enough)
 
 
 def carry_out_block(
@@ -35,15 +47,16 @@ def carry_out_block(
     progress: Progress,
     watch: Stopwatch,
     budget: float | None,
+    is_enough: Callable[[Block, Ratios], bool],
 ) -> None:
-    """Measure launch after launch until all are done, precise enough, or the budget is used up."""
+    """Measure launch after launch until all are done, it is enough, or the budget is used up."""
     start, latest = perf_counter(), 0.0
     ratios = Ratios(block)
     for number in range(1, suite.launches + 1):
         if recorder.is_done(block.name, number):
             ratios.add(recorder.launch_rows({case.id for case in block.cases}, number))
             continue
-        if pace.is_precise(ratios.values(), METRICS["step_seconds"].margin):
+        if is_enough(block, ratios):
             break
         if not pace.fits_budget(perf_counter() - start, latest, budget):
             out_of_budget(block, number - 1, recorder)

@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "compile": ("none", "default", "reduce-overhead", "max-autotune", "regional"),
     "precision": ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"),
     "optimizer": ("loop", "foreach", "fused"),
+    "allocator": ("default", "keep"),
     "device": ("auto", "cpu", "cuda", "mps", "xpu"),
 }
 
@@ -65,7 +66,10 @@ class Variant:
     optimizer: str = "loop"
     device: str = "auto"
     torch: str = "current"
+    revision: str = ""
+    """Commit whose files the worker imports; empty is the working tree."""
     checkpoint: bool = False
+    allocator: str = "default"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +145,8 @@ class Suite:
     budget: float | None = None
     check_steps: int = 5  # of CUDA graphs the second step is recorded and the third replayed: later losses depend on it
     quality_steps: int = 50
+    seeds: int = 1
+    """In how many launches quality is scored: the first with the workload's seed, each further one with the next."""
     timeout: float = 600.0
     seed: int = 0
 
@@ -148,7 +154,7 @@ class Suite:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         if not self.blocks:
             raise UserError(f"suite {self.name!r} has no blocks", "give at least one")
-        for name in ("launches", "rounds", "check_steps"):
+        for name in ("launches", "rounds", "check_steps", "seeds"):
             if not is_whole(getattr(self, name)) or getattr(self, name) < 1:
                 raise UserError(f"suite {self.name!r}: {name} is {getattr(self, name)!r}", "give 1 or more")
         if not is_whole(self.quality_steps) or self.quality_steps < 0:
@@ -161,6 +167,10 @@ class Suite:
             raise UserError(f"suite {self.name!r} names block {twice!r} twice", "give each block its own name")
         if twice := repeated(case.id for case in self.cases):
             raise UserError(f"suite {self.name!r} holds case {twice} in two blocks", "keep it in one of them")
+
+    def seed_of(self, workload: Workload, launch: int) -> int:
+        """Return the seed of weights and data: one of its own for each launch that is scored."""
+        return workload.seed + (launch - 1 if launch <= self.seeds else 0)
 
     @property
     def cases(self) -> tuple[Case, ...]:

@@ -1,7 +1,7 @@
 """The run folder: create, append, seal, open, resume.
 
-Format 1 (the first): run.json, plan.json, environments.json, outcomes.json, samples.parquet, events.jsonl,
-logs/ and traces/.
+Format 1: run.json, plan.json, environments.json, outcomes.json, samples.parquet, events.jsonl, logs/ and traces/.
+Format 2: a variant has a revision and an allocator, a suite has seeds.
 A run is written as `.partial-<id>` with samples.jsonl and renamed when sealed. A complete run is never written again;
 an interrupted one goes back to `.partial-<id>` when it is resumed.
 """
@@ -25,8 +25,9 @@ from harness.wire import encode, portable
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 1
+FORMAT = 2
 PHASES = ("prepare", "startup", "build", "compile", "check", "warmup", "timed", "observe", "quality", "trace", "store")
+CHECKED = ("samples.parquet", "events.jsonl", "plan.json")
 COLUMNS = ("case", "launch", "round", "turn", "step", "metric", "value")
 Row = tuple[str, int, int, int, int, str, float]
 
@@ -123,8 +124,7 @@ class Recorder:
         with watch("store"):
             self.close()
             to_parquet(self.path / "samples.jsonl", self.path / "samples.parquet")
-            kept = ("samples.parquet", "events.jsonl", "plan.json")
-            checksums = {name: checksum(self.path / name) for name in kept}
+            checksums = {name: checksum(self.path / name) for name in CHECKED}
         earlier = self.meta["seconds"]  # of the run before it was interrupted
         spent = watch.seconds | {"total": watch.total()}
         total = {phase: earlier.get(phase, 0.0) + spent.get(phase, 0.0) for phase in {*PHASES, *earlier, *spent}}
@@ -138,15 +138,20 @@ class Recorder:
         return final
 
 
+def new_id(suite: Suite, now: datetime) -> str:
+    """Return an id for a run that begins at `now`, in UTC: it sorts by time and says which suite it is of."""
+    digest = hashlib.sha256(json.dumps([suite.to_json(), now.isoformat()]).encode()).hexdigest()[:6]
+    return f"{now:%Y%m%d-%H%M%S}-{slugify(suite.name)}-{digest}"
+
+
 def create(
     runs: Path, suite: Suite, command: list[str], data: Mapping[str, Any], plan: list[dict[str, Any]]
 ) -> Recorder:
     """Start a new run below `runs`."""
     now = datetime.now(timezone.utc)
-    digest = hashlib.sha256(json.dumps([suite.to_json(), now.isoformat()]).encode()).hexdigest()[:6]
     meta = {
         "format": FORMAT,
-        "id": f"{now:%Y%m%d-%H%M%S}-{slugify(suite.name)}-{digest}",
+        "id": new_id(suite, now),
         "started": now.isoformat(timespec="seconds"),
         "status": "running",
         "command": command,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.compare import BreakEven, Comparison, Difference, Overall
+from harness.gate import Ruling
 from harness.stats import Estimate, Judgement
 
 
@@ -101,6 +102,8 @@ class CaseResult:
     metrics: Mapping[str, Quantity]
     facts: Mapping[str, Any]
     warnings: tuple[Mapping[str, str], ...]
+    launches: tuple[float, ...] = ()
+    """The step seconds of each launch, on which the estimate rests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,7 @@ class Result:
     base: Mapping[str, Any] | None = None
     """The run that `comparisons` are against, where that is not this one."""
     differences: tuple[Difference, ...] = ()
+    gate: Ruling | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 from harness import stats
 from harness.compare import BreakEven, Comparison, Overall, against_baselines, break_even, overall, rungs
 from harness.figures import Figures, figures
+from harness.gate import Ruling, ruling
 from harness.metrics import METRICS, TABLE
 from harness.spec import Block, Case
 from harness.store import Run
@@ -26,6 +27,7 @@ class Frame:
     rungs: Mapping[str, Comparison]
     """Case -> the case against the rung of the ladder before it, in step time."""
     overall: tuple[Overall, ...]
+    gate: Ruling | None = None
 
     def quantity(self, case: Case, metric: str) -> Quantity | None:
         """Return a case's estimate over launches, or None where the metric was not observed."""
@@ -77,6 +79,7 @@ def frame_of(run: Run) -> Frame:
         comparisons={(item.case, item.metric): item for item in against_baselines(found)},
         rungs={item.case: item for item in rungs(found)},
         overall=tuple(overall(found)),
+        gate=ruling(found),
     )
 
 
@@ -92,11 +95,14 @@ def result_of(frame: Frame) -> Result:
             "seconds": run.meta["seconds"],
             "command": run.meta.get("command"),
             "data": run.meta.get("data"),
+            "started": run.meta.get("started"),
+            "commit": run.meta.get("commit"),
         },
         environments=run.environments,
         cases=tuple(case_result(frame, block, case) for block in run.suite.blocks for case in block.cases),
         comparisons=tuple(frame.comparisons.values()),
         overall=frame.overall,
+        gate=frame.gate,
     )
 
 
@@ -114,4 +120,5 @@ def case_result(frame: Frame, block: Block, case: Case) -> CaseResult:
         metrics={name: quantity for name, quantity in quantities.items() if quantity},
         facts=outcome["facts"],
         warnings=tuple(outcome["warnings"]),
+        launches=tuple(frame.figures.of(case, "step_seconds").values()),
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from harness import names
 from harness.compare import COMPARED, Between, Comparison, between
+from harness.gate import Ruling
 from harness.stats import ONE_LAUNCH
 from harness.store import Run
 from reports.document import Cell, Change, Document, Note, Section, Table, filled
@@ -13,6 +14,7 @@ from reports.frame import Frame, frame_of, result_of
 
 BRIEF = ("comparison", "outcomes", "warnings", "run")
 """The views that a run ends with on a terminal."""
+BRIEF_GATE = ("gate", "outcomes", "warnings", "run")
 
 
 def document_of(runs: Sequence[Run], views: Sequence[str] = ()) -> Document:
@@ -57,6 +59,15 @@ def comparison_of(base: Run, candidate: Run) -> Document:
     )
     return Document(
         title=candidate.suite.name, question=candidate.suite.question, sections=(section,), results=(result,)
+    )
+
+
+def ruling_of(candidate: Run, ruling: Ruling) -> Document:
+    """Return the gate's report on two stored runs."""
+    frame = replace(frame_of(candidate), gate=ruling)
+    section: Section = names.find("view", "gate").load()(frame)
+    return Document(
+        title=candidate.suite.name, question=section.question, sections=(section,), results=(result_of(frame),)
     )
 
 

@@ -1,14 +1,16 @@
 """Runs made by a seeded generator: what reports and comparisons are tested on, without measuring anything."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from harness.policy import Policy
 from harness.spec import Block, Case, Suite, Variant, Workload
-from harness.store import COLUMNS, Run
+from harness.store import COLUMNS, Run, checksum, write_json
 
 RUNGS = {  # name -> what it adds, and a step's time, peak memory and output error, as factors of v1's
     "v1": ({}, 1.0, 1.0, 1e-6),
@@ -17,6 +19,7 @@ RUNGS = {  # name -> what it adds, and a step's time, peak memory and output err
     "+fused": ({"optimizer": "fused"}, 0.61, 0.65, 3e-6),
     "+bf16": ({"precision": "bf16"}, 0.70, 0.45, 8e-3),
 }
+GATED = {"base": ({}, 1.0, 1.0, 1e-6), "candidate": ({}, 1.12, 1.02, 1e-6), "control": ({}, 1.0, 1.0, 1e-6)}
 LINE = "Made CPU @ 2 cores, 8 GiB, Linux, Python 3.11, torch 2.13.0"
 SECONDS = {"startup": 12.0, "build": 3.5, "compile": 80.25, "warmup": 30.0, "timed": 40.0, "total": 170.0}
 
@@ -50,11 +53,12 @@ def made_run(
     noise: float = 0.01,
     seed: int = 0,
     name: str = "made-run",
+    fails: bool = True,
 ) -> Run:
     """Write a run's rows below `folder` and return it opened; `slower` multiplies every step time."""
     suite = suite or made_suite()
     draw = np.random.default_rng(seed)
-    missing = suite.blocks[-1].cases[-1] if len(suite.blocks) > 1 else None
+    missing = suite.blocks[-1].cases[-1] if fails and len(suite.blocks) > 1 else None
     cases = [(block, case) for block in suite.blocks for case in block.cases]
     found = [row for block, case in cases if case != missing for row in rows(suite, case, draw, slower, noise)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,9 +82,39 @@ def made_run(
     )
 
 
+def sealed_run(folder: Path, suite: Suite | None = None, *, fingerprint: str = "f0", **made: Any) -> Path:
+    """Write a run as `tandem run` seals it, with `made` as for `made_run`; return its folder, named after it."""
+    made = {"name": folder.name, **made}
+    meta = {key: made.pop(key) for key in ("status", "started", "commit") if key in made}
+    run = made_run(folder, suite, **made)
+    place = {**run.environments["current"], "fingerprint": fingerprint, "line": f"{LINE} {fingerprint}"}
+    write_json(folder / "plan.json", [])
+    write_json(folder / "environments.json", {"current": place})
+    write_json(folder / "outcomes.json", run.outcomes)
+    (folder / "events.jsonl").write_text("{}\n")
+    checksums = {name: checksum(folder / name) for name in ("samples.parquet", "events.jsonl", "plan.json")}
+    more = {"suite": run.suite.to_json(), "launches": {}, "checksums": checksums}
+    write_json(folder / "run.json", {**run.meta, **more, **meta})
+    return folder
+
+
+def made_gate(folder: Path, policy: Policy) -> Run:
+    """Return a run of the gate on two blocks, whose candidate takes 12 % more time and 2 % more memory."""
+    blocks = tuple(
+        replace(
+            block, name=f"{block.name} v1", baseline="", variants=tuple(Variant(name=f"v1 {role}") for role in GATED)
+        )
+        for block in made_suite().blocks
+    )
+    suite = replace(made_suite(name="gate-made", launches=10), blocks=blocks)
+    run = made_run(folder, suite, name="made-gate", fails=False)
+    gate = {"base": "v1", "candidate": "+sdpa", "policy": policy.to_json()}
+    return replace(run, meta=run.meta | {"started": "2026-11-24T12:00:00+00:00", "gate": gate})
+
+
 def rows(suite: Suite, case: Case, draw: np.random.Generator, slower: float, noise: float) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a case."""
-    _, speed, memory, error = RUNGS[case.variant.name]
+    _, speed, memory, error = {**RUNGS, **GATED}[case.variant.name.split()[-1]]
     step = 0.012 * speed * slower * case.workload.length / 64
     tokens = case.workload.batch * case.workload.length
     is_compiled = case.variant.compile != "none"

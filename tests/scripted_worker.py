@@ -38,7 +38,8 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
     verb = message["verb"]
     if verb == "build":
         name = message["variant"]["name"]
-        state |= {"line": lines.get(name, {}), "draw": random.Random(f"{name}{state['launch']}")}
+        role = name.split()[-1]  # of a side of the gate: "v1 base"
+        state |= {"line": lines.get(name) or lines.get(role, {}), "draw": random.Random(f"{name}{state['launch']}")}
     line = state.get("line", {})
     wanted = line.get("fail", {})
     if wanted.get("verb") == verb and state["launch"] >= wanted.get("from_launch", 1):

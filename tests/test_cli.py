@@ -69,6 +69,11 @@ def test_a_bad_suite_file_is_a_sentence(tmp_path, source, sentence):
         (["report", "latest", "--runs", "empty"], "no run in empty; make one with `tandem run quick`"),
         (["report", "."], "is not a run"),
         (["compare", "nothing"], "no run 'nothing'"),
+        (["compare", "baseline:main"], "no baseline in baselines; save one with `tandem baseline save NAME RUN`"),
+        (["baseline", "show", "../up"], "'../up' is no name of a baseline"),
+        (["baseline", "save", "main", "nothing"], "no run 'nothing'"),
+        (["history", "step_secs", "gpt"], "did you mean 'step_seconds'"),
+        (["history", "step_seconds", "gpt"], "no sealed run in runs"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(tmp_path, arguments, sentence):

@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from made_run import made_run
 from typer.main import get_command
 
 from harness import cli, conditions, exits, metrics, names, store
-from harness.commands.options import run_path
 from harness.compare import compare
 from harness.wire import decode
 from reports.frame import frame_of
@@ -36,7 +36,14 @@ README, EXTENDING, MEASURING, RESULTS, RUN_FOLDER = (
     )
 )
 COMMANDS = get_command(cli.app).commands
-PLACES = {"RUN": "latest", "nulls/*": "latest", "old=/path/to/python": f"old={sys.executable}"}
+PLACES = {
+    "RUN": "latest",
+    "nulls/*": "latest",
+    "shards/*/*": "shards/1 shards/2 --runs merged",
+    "CASE": "*--formula--*",
+    "METRIC": "step_seconds",
+    "old=/path/to/python": f"old={sys.executable}",
+}
 SCRIPT = {"formula": {"seconds": 0.04}, "mine": {"seconds": 0.02, "noise": 0.001}}
 
 
@@ -63,7 +70,7 @@ def commands() -> Iterator[str]:
 
 
 ALL = sorted(set(commands()))
-NAMED = {"run", "compare", "report"}  # a command's name alone, in a sentence
+NAMED = {"run", "merge", "compare", "report", "baseline", "history", "gate"}  # a command's name alone, in a sentence
 RUNNABLE = [command for command in ALL if command not in NAMED and "--resume" not in command]
 
 
@@ -90,6 +97,8 @@ def own(tmp_path_factory):
         (folder / name).write_text(code)
     (folder / "own/text.txt").write_text("Each row is a window of this text, from a random place.\n" * 300)
     (folder / "script.json").write_text(json.dumps(SCRIPT))
+    commit = "git add own && git -c user.name=t -c user.email=t@example.org commit -qm own"
+    subprocess.run(f"git init -qb main && {commit}", shell=True, cwd=folder, check=True)
     return folder
 
 
@@ -116,7 +125,21 @@ def scripted_run(own, tandem):
     """Make the run that is reported on, once."""
     if not (own / "runs").exists():
         tandem("run own/suite.py --launches 3 --rounds 2 --quiet")
-    return store.open_run(run_path("latest", own / "runs"))
+        tandem("report latest --format pytest-benchmark -o yesterday.json")
+        tandem("report latest --format pytest-benchmark -o today.json")
+    no_gate = [path for path in sorted((own / "runs").glob("[!.]*")) if "gate" not in path.name]
+    return store.open_run(no_gate[-1])
+
+
+@pytest.fixture
+def shards(own, tandem):
+    """Make the shards that are merged, once."""
+    (own / "shards").mkdir(exist_ok=True)
+    for number in (1, 2):
+        if not (shard := own / f"shards/{number}").exists():
+            few = "--vary batch=1,2 --launches 1 --rounds 1 --quiet --runs shards"
+            made = tandem(f"run own/suite.py {few} --shard {number}/2").splitlines()[-1]
+            (own / made).rename(shard)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +160,10 @@ def test_a_documented_command_is_one(command):
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
-def test_a_documented_command_runs(command, tandem, scripted_run):
+def test_a_documented_command_runs(command, own, tandem, scripted_run, shards):
+    shutil.rmtree(own / "baselines", ignore_errors=True)
+    if re.search(r"baseline (?!save)|baseline:|--update", command):
+        tandem("baseline save main latest")
     is_short = not command.startswith("run") or "--dry-run" in command
     assert tandem(command if is_short else f"{command} --dry-run")
 
@@ -173,7 +199,7 @@ def test_the_own_task_trains_the_own_model(own):
 
 
 def test_the_own_format_view_and_metric_work(own, tandem, scripted_run, tmp_path):
-    assert "mine: better" in tandem("report latest --format own/brief.py")
+    assert "mine: better" in tandem(f"report {scripted_run.id} --format own/brief.py")
     view = runpy.run_path(str(own / "reports/views/startup.py"))["view"]
     run = made_run(tmp_path)
     assert view(frame_of(run)).items[0].rows[0][0] == "v1"
@@ -191,7 +217,7 @@ def test_the_readme_and_the_guide_show_the_same_code():
 
 
 def test_the_scripts_behind_the_figures_run(own, scripted_run):
-    assert "interleaved 0." in python(own, "python spread.py runs/*")
+    assert "interleaved 0." in python(own, "python spread.py $(ls -d runs/* | grep -v gate)")
     assert "ratio " in python(own, "python clock.py 1")
 
 
@@ -247,11 +273,12 @@ def test_every_metric_is_listed(tandem):
         assert f"  {metric.name} " in listed
 
 
-def test_every_field_of_a_run_is_explained(scripted_run, real_run):
+def test_every_field_of_a_run_is_explained(own, scripted_run, shards, real_run):
     def keys(name):
         return set(json.loads((scripted_run.path / name).read_text())[0])
 
-    found = keys("plan.json") | keys("outcomes.json") | set(store.COLUMNS)
+    sharded = json.loads((own / "shards/1/run.json").read_text())
+    found = sharded.keys() | sharded["shard"].keys() | keys("plan.json") | keys("outcomes.json") | set(store.COLUMNS)
     meta = scripted_run.meta
     found |= meta.keys() | meta["metrics"][0].keys() | meta["data"]["stdlib"].keys()
     found |= real_run.meta["seconds"].keys() | real_run.environments["current"].keys()

@@ -29,7 +29,7 @@ MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "worker": {"harness", "suites", "torch", "numpy"},
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
-        "markupsafe", "vl_convert", "psutil",
+        "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "tomllib", "pytest", "pytest_benchmark",
     },
 }  # fmt: skip
 HARNESS_IN = {"shared": {"spec", "work", "metrics", "names", "wire", "errors"}}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -12,21 +13,23 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import LINE, made_run, made_suite
+from made_run import LINE, made_gate, made_run, made_suite
 from rich.cells import cell_len
 
 from harness import names
 from harness.compare import BreakEven
+from harness.policy import Allowance, Policy
 from harness.spec import Variant
 from harness.stats import Caution, Estimate, estimate, judge
 from harness.store import COLUMNS, Run
 from reports.document import Change, Chart, Document, Quantity, Table
 from reports.formats import _words, csv, html, markdown, terminal
 from reports.formats import json as json_format
-from reports.report import BRIEF, comparison_of, document_of
+from reports.report import BRIEF, BRIEF_GATE, comparison_of, document_of
 from reports.views.attention import is_as_asked
 
 FORMATS = [named.name for named in names.listing("format")]
+READ = [name for name in FORMATS if name not in ("junit", "github")]  # not only how cases ended, for a CI job
 HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](http://evil)\x1b[31m\nsecond line</style>{{ 7 * 7 }}"
 
 
@@ -99,15 +102,39 @@ def test_run_against_run(run: Run, tmp_path: Path, golden: Callable[[str, str], 
 # What holds for every view and format.
 
 
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    ends = date(2027, 1, 31)
+    allowed = (Allowance(case="*l128*", metric="memory_*", reason="the larger <cache>", expires=ends),)
+    return made_gate(tmp_path_factory.mktemp("gate"), Policy(allowed=allowed))
+
+
+@pytest.mark.parametrize("name", ["junit", "github", "summary", "terminal"])
+def test_a_gate(name: str, gate: Run, golden: Callable[[str, str], None]) -> None:
+    document = document_of([gate], BRIEF_GATE)
+    is_terminal = name == "terminal"
+    golden(
+        f"gate-{name}.txt",
+        terminal.render(document, width=120, color=False) if is_terminal else render(name, document),
+    )
+
+
+def test_a_gates_verdicts_are_in_its_json(gate: Run) -> None:
+    found = json.loads(json_format.render(document_of([gate])))["gate"]
+    assert (found["verdict"], found["code"]) == ("fail", 1)
+    assert {"case", "metric", "verdict", "reason", "ratio", "low", "high", "margin", "noise_floor", "detectable",
+            "launches", "allowed"} <= found["verdicts"][0].keys()  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [named.name for named in names.listing("view")])
-def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run) -> None:
+def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run) -> None:
     named = names.find("view", name)
     assert isinstance(named.literal("ORDER", None), int)
-    (section,) = document_of([run], [name]).sections
+    (section,) = document_of([gate if name == "gate" else run], [name]).sections
     assert section.question.endswith("?")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", READ)
 def test_every_format_shows_a_run_without_any_figures(name: str, tmp_path: Path) -> None:
     pd.DataFrame([], columns=list(COLUMNS)).astype({"case": str, "metric": str, "value": float}).to_parquet(
         tmp_path / "samples.parquet"
@@ -123,7 +150,7 @@ def test_every_format_shows_a_run_without_any_figures(name: str, tmp_path: Path)
     assert "interrupted" in render(name, document_of([empty]))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", READ)
 def test_every_format_shows_what_is_not_a_number(name: str, run: Run, tmp_path: Path) -> None:
     rows = run.samples().astype({"case": str, "metric": str})
     rows.loc[rows["metric"] == "training_loss", "value"] = math.nan
@@ -133,7 +160,7 @@ def test_every_format_shows_what_is_not_a_number(name: str, run: Run, tmp_path: 
     assert re.search("inf|not a number", render(name, document_of([replace(run, path=tmp_path)])))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", READ)
 def test_every_format_shows_several_runs(name: str, run: Run, tmp_path: Path) -> None:
     other = made_run(tmp_path, made_suite(lengths=(32,), name="other"), name="other-run")
     found = render(name, document_of([run, other]))
@@ -141,7 +168,7 @@ def test_every_format_shows_several_runs(name: str, run: Run, tmp_path: Path) ->
     assert "other-run" in found
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", READ)
 def test_every_format_says_what_makes_two_runs_not_comparable(name: str, run: Run) -> None:
     other = replace(run, id="other", meta=run.meta | {"data": {"stdlib": {"sha256": "b" * 64}}})
     found = render(name, comparison_of(run, other))

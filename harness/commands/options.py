@@ -9,12 +9,17 @@ import typer
 from harness.errors import UserError
 
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of the runs.")]
-Format = Annotated[str, typer.Option("--format", metavar="F", help="terminal, markdown, html, json or csv.")]
+Baselines = Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Folder of the baselines.")]
+Format = Annotated[str, typer.Option("--format", metavar="F", help="One of `tandem list formats`.")]
 Output = Annotated[Optional[Path], typer.Option("-o", "--output", metavar="FILE", help="Write here instead of stdout.")]
 
 
-def run_path(name: str, runs: Path) -> Path:
-    """Return the folder of a run given by path, id or `latest`."""
+def run_path(name: str, runs: Path, baselines: Path = Path("baselines")) -> Path:
+    """Return the folder of a run given by path, id, `latest` or `baseline:NAME`."""
+    if name.startswith("baseline:"):
+        from harness.baseline import newest
+
+        return newest(name.removeprefix("baseline:"), baselines)
     if name == "latest":
         finished = sorted(path.parent for path in runs.glob("[!.]*/run.json"))
         if not finished:
@@ -23,7 +28,7 @@ def run_path(name: str, runs: Path) -> Path:
     for path in (Path(name), runs / name, runs / f".partial-{name}"):
         if path.is_dir():
             return path
-    raise UserError(f"no run {name!r}", f"give a path, an id in {runs}, or `latest`")
+    raise UserError(f"no run {name!r}", f"give a path, an id in {runs}, `latest`, or `baseline:NAME`")
 
 
 def seconds(budget: Optional[str]) -> Optional[float]:

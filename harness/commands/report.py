@@ -10,7 +10,7 @@ from harness.commands.options import Format, Output, Runs, run_path
 
 
 def report(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: paths, ids or `latest`.")],
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: paths, ids, `latest` or `baseline:NAME`.")],
     format: Format = "terminal",
     output: Output = None,
     runs: Runs = Path("runs"),

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -15,8 +15,9 @@ from harness.commands.report import rendered
 from harness.errors import DISK, UserError
 
 if TYPE_CHECKING:
+    from harness.conditions import Conditions
     from harness.spec import Suite
-    from harness.store import Recorder
+    from harness.store import Recorder, Run
 
 FAILURES = ("wrong", "oom", "timeout", "error")
 
@@ -42,6 +43,9 @@ def run(
     python: Annotated[
         Optional[list[str]], typer.Option(metavar="LABEL=PATH", help="An interpreter for variants with torch=LABEL.")
     ] = None,
+    shard: Annotated[
+        Optional[str], typer.Option(metavar="K/N", help="Measure every Nth block only, starting with the Kth.")
+    ] = None,
     runs: Runs = Path("runs"),
     resume: Annotated[Optional[str], typer.Option(metavar="RUN", help="Finish an interrupted run.")] = None,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Record no profiler traces.")] = False,
@@ -49,42 +53,54 @@ def run(
 ) -> None:
     """Measure a suite, print the comparison and, as the last line, the run's path."""
     from harness.conditions import Conditions
+    from harness.shard import parse
     from harness.stopwatch import Stopwatch
 
     watch = Stopwatch()
+    share = parse(shard) if shard is not None else None
     interpreters = dict(interpreter(text) for text in python or [])
     with watch("prepare"):
         if resume is not None:
-            begun = unfinished(resume, runs, suite, vary or set_ or launches or rounds or budget or dry_run)
+            begun = unfinished(resume, runs, suite, vary or set_ or launches or rounds or budget or share or dry_run)
             asked, folders = stored(begun)
         else:
             asked, folders = load.load(suite or missing("SUITE"), settings=set_ or [], axes=vary or [])
             asked = load.with_limits(asked, launches, rounds, seconds(budget))
             begun = None
         load.check_names(asked, folders, interpreters)
+        marks: dict[str, Any] = {}
+        if share:
+            marks = {"shard": {"part": str(share), "whole": asked.to_json(), "trace": not no_trace}}
+            asked = share.part(asked)
         configs = {block.name: load.config(block, folders) for block in asked.blocks}
         search = [*folders, Path.cwd()]
         if dry_run:
             print_plan(asked, Conditions(data={}, configs=configs, interpreters=interpreters, folders=search))
             return
         data = load.prepare_data(asked, load.cache() / "data", folders)
-        recorder = reopened(begun, data) if begun else created(runs, asked, data, folders)
+        recorder = reopened(begun, data) if begun else created(runs, asked, data, folders, marks)
     conditions = Conditions(data=data, configs=configs, interpreters=interpreters, folders=search, trace=not no_trace)
-    measure(asked, recorder, conditions, watch, quiet=quiet)
+    leave(measured(asked, recorder, conditions, watch, quiet=quiet))
 
 
-def measure(asked: "Suite", recorder: "Recorder", conditions: Any, watch: Any, *, quiet: bool) -> None:
-    """Carry out a run, seal it whatever happens, report, and leave with the exit code."""
+def measured(asked: "Suite", recorder: "Recorder", conditions: "Conditions", watch: Any, *, quiet: bool) -> "Run":
+    """Carry out a run and return it, sealed whatever happened."""
+    from dataclasses import replace
+
+    from harness import gate
     from harness.progress import Progress
-    from harness.run import carry_out
+    from harness.revisions import checked_out
+    from harness.run import carry_out, is_precise
     from harness.store import open_run
-    from reports.report import BRIEF, document_of
 
     progress = Progress(asked, quiet=quiet)
     status = "complete"
+    policy = gate.policy_of(recorder.meta)
+    is_enough = gate.settled(policy) if policy else is_precise
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        carry_out(asked, recorder, conditions, progress, watch)
+        with checked_out({case.variant.revision for case in asked.cases} - {""}, recorder.work / "trees") as trees:
+            carry_out(asked, recorder, replace(conditions, trees=trees), progress, watch, is_enough)
     except KeyboardInterrupt:
         status = "interrupted"
         recorder.interrupted(asked)
@@ -99,15 +115,23 @@ def measure(asked: "Suite", recorder: "Recorder", conditions: Any, watch: Any, *
         path = recorder.seal(status, watch)
     except OSError as error:
         raise stopped(error, recorder) from error
-    sealed = open_run(path)
-    print(rendered(document_of([sealed], BRIEF), "terminal"))
-    if status == "interrupted":
-        print(f"tandem: interrupted; finish it with `tandem run --resume {path}`", file=sys.stderr)
-    print(path)
-    if status == "interrupted":
+    return open_run(path)
+
+
+def leave(sealed: "Run") -> NoReturn:
+    """Print what a run says and, as the last line, its path; leave with its exit code."""
+    from reports.report import BRIEF, BRIEF_GATE, document_of
+
+    document = document_of([sealed], BRIEF_GATE if "gate" in sealed.meta else BRIEF)
+    ruling = document.results[0].gate
+    print(rendered(document, "terminal"))
+    print(sealed.path)
+    if sealed.meta["status"] == "interrupted":
+        print(f"tandem: interrupted; finish it with `tandem run --resume {sealed.path}`", file=sys.stderr)
         sys.exit(exits.INTERRUPTED)
-    if any(outcome["status"] in FAILURES for outcome in sealed.outcomes):
-        sys.exit(exits.FAILED)
+    if ruling:
+        sys.exit(ruling.code)
+    sys.exit(exits.FAILED if any(outcome["status"] in FAILURES for outcome in sealed.outcomes) else exits.FINE)
 
 
 def stopped(error: OSError, recorder: "Recorder") -> Exception:
@@ -145,8 +169,8 @@ def reopened(begun: Path, data: Any) -> "Recorder":
     return resume(begun)
 
 
-def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path]) -> "Recorder":
-    """Return a new run."""
+def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path], marks: Mapping[str, Any]) -> "Recorder":
+    """Return a new run; `marks` are further facts of run.json."""
     from dataclasses import asdict
 
     from harness.plan import plan
@@ -166,6 +190,7 @@ def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path]) -> "
         "folders": [os.path.relpath(folder) for folder in folders],
         "sources": load.sources(asked, folders),
         "commit": commit(),
+        **marks,
     }
     recorder.save()
     return recorder

@@ -1,14 +1,16 @@
 """Ability: whether this interpreter and machine can run a variant at all, and if not, why."""
 
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.errors import Unavailable
+from harness.errors import Unavailable, UserError
 from harness.names import Named
 from harness.worker import precision
 from harness.worker.device import Device, resolve
@@ -62,6 +64,21 @@ def try_attention(variant: Mapping[str, Any], attention: Named, device: Device) 
     q, k, v = (torch.zeros(1, 2, 32, 16, device=device.torch, dtype=dtype, requires_grad=True) for _ in range(3))
     with refusing(), getattr(attention.module(), "around", nullcontext)():
         attention.load()(q, k, v, causal=False).sum().backward()
+
+
+def refuse_strays(tree: Mapping[str, str] | None) -> None:
+    """Raise UserError if a module came from the working tree and not from the checkout of the case's commit."""
+    if tree is None:
+        return
+    top, checkout = Path(tree["top"]), Path(tree["checkout"])
+    for module in list(sys.modules.values()):
+        path = Path(getattr(module, "__file__", None) or "/").resolve()
+        is_own = path.is_relative_to(top) and "site-packages" not in path.parts
+        if is_own and not path.is_relative_to(checkout):
+            raise UserError(
+                f"{path.relative_to(top)} was imported from the working tree, not from the commit",
+                "name your own files by path, or run from the folder that holds your packages",
+            )
 
 
 def older(version: str, needed: str) -> bool:

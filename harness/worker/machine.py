@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from harness.worker.allocator import wishes
 from harness.worker.clock import timed
 from harness.worker.compiler import cpp_compiler
 from harness.worker.device import Device
@@ -21,7 +22,8 @@ from harness.worker.device import Device
 GIB = 2**30
 COMPARABLE = (  # what must be equal for absolute times to be comparable
     "cpu", "cpu_revision", "cores_physical", "cores_usable", "cpu_quota", "memory_gib", "governor", "turbo", "threads",
-    "python", "torch", "torch_git", "compiler", "gpu", "gpu_memory_gib", "capability", "driver", "cuda", "cudnn",
+    "allocator", "python", "torch", "torch_git", "compiler", "gpu", "gpu_memory_gib",
+    "capability", "driver", "cuda", "cudnn",
 )  # fmt: skip
 CALIBRATIONS = 7  # of each probe: about 0.3 s in all
 SYSTEM = Path("/sys/devices/system/cpu")
@@ -50,6 +52,7 @@ def describe(device: Device) -> dict[str, Any]:
         "torch_git": torch.version.git_version,
         "torch_build": torch_build(),
         "threads": torch.get_num_threads(),
+        "allocator": f"as set by {', '.join(wishes())}" if wishes() else "the system's",
         "compiler": compiler_version(),
         **gpu(device),
     }

@@ -15,7 +15,8 @@ import torch
 from harness import names
 from harness.errors import Unavailable
 from harness.worker import clock, compiler, machine, precision, probes, reference
-from harness.worker.ability import refusing, try_attention, usable_device
+from harness.worker.ability import refuse_strays, refusing, try_attention, usable_device
+from harness.worker.allocator import keep_memory
 from harness.worker.step import TrainingStep, clipper, layers, optimizer
 from harness.worker.trace import trace
 
@@ -58,6 +59,7 @@ class Session:
             device=self.device,
             accumulate=workload["accumulate"],
         )
+        refuse_strays(message.get("tree"))
         clock.settle_garbage()
         self.dropout = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
 
@@ -160,6 +162,8 @@ def hello(message: Message) -> dict[str, Any]:
     start = perf_counter()
     if threads := message.get("threads"):
         torch.set_num_threads(threads)
+    if message.get("allocator") == "keep":
+        keep_memory()
     if message.get("compiles") and hasattr(torch, "compile"):
         import_module("torch._dynamo")  # here, so that it counts as starting up and not as compiling
     reply: dict[str, Any] = {"torch": torch.__version__}

@@ -31,6 +31,7 @@ def report(result: Result) -> dict[str, Any]:
         "comparisons": [comparison(item) for item in result.comparisons],
         "overall": [over_blocks(item) for item in result.overall],
         **(against if result.base else {}),
+        **({"gate": asdict(result.gate)} if result.gate else {}),
     }
 
 

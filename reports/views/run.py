@@ -21,6 +21,8 @@ def facts(frame: Frame) -> Table:
         ("status", run.meta["status"]),
         ("command", " ".join(run.meta.get("command") or [])),
         ("planned", f"{run.suite.launches} launches of {run.suite.rounds} rounds"),
+        *([("shard", run.meta["shard"]["part"])] if "shard" in run.meta else []),
+        *((f"shard {shard['part']}", shard["id"]) for shard in run.meta.get("shards", [])),
         *((f"data {name}", f"sha256 {data['sha256']}") for name, data in run.meta.get("data", {}).items()),
         *((f"hardware, {label}", facts["line"]) for label, facts in run.environments.items() if "line" in facts),
     ]

@@ -1,0 +1,126 @@
+"""`tandem gate`: has the candidate become worse than the base? Measured side by side, or two stored runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from harness import load, names
+from harness.commands.options import Format, Output, Runs, interpreter, run_path, seconds
+from harness.commands.report import deliver
+from harness.commands.run import created, leave, measured
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.policy import Policy
+    from harness.spec import Suite
+
+Settings = Optional[list[str]]
+
+
+def gate(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A suite, or a stored run to hold another against.")],
+    candidate_run: Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="The other stored run.")] = None,
+    base: Annotated[str, typer.Option(metavar="SIDE", help="A variant, an interpreter label or a git reference.")] = "",
+    candidate: Annotated[str, typer.Option(metavar="SIDE", help="Likewise; left out, the suite as it is.")] = "",
+    base_set: Annotated[Settings, typer.Option(metavar="KEY=VALUE", help="Change the base; repeatable.")] = None,
+    candidate_set: Annotated[
+        Settings, typer.Option(metavar="KEY=VALUE", help="Change the candidate; repeatable.")
+    ] = None,
+    set_: Annotated[Settings, typer.Option("--set", metavar="KEY=VALUE", help="Set a field on both sides.")] = None,
+    vary: Annotated[Settings, typer.Option(metavar="AXIS=A,B", help="Spread an axis over values; repeatable.")] = None,
+    python: Annotated[Settings, typer.Option(metavar="LABEL=PATH", help="An interpreter for a side.")] = None,
+    policy: Annotated[
+        Optional[Path], typer.Option(metavar="FILE", help="TOML; without it [tool.tandem.gate] of pyproject.toml.")
+    ] = None,
+    budget: Annotated[
+        Optional[str], typer.Option(metavar="TIME", help="Start no launch that would end later, e.g. 20m.")
+    ] = None,
+    format: Format = "terminal",
+    output: Output = None,
+    runs: Runs = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Say whether a candidate is worse than a base; exit code 1 if so, confirmed by fresh launches."""
+    from harness.policy import read_policy
+
+    rules = read_policy(policy, Path.cwd())
+    if candidate_run is not None:
+        if base or candidate or base_set or candidate_set or set_ or vary or python or budget:
+            raise UserError("two stored runs are judged as they are", "give no option that says how to measure")
+        judge_stored(suite, candidate_run, rules, runs, format, output)
+        return
+    interpreters = dict(interpreter(text) for text in python or [])
+    asked, folders = load.load(suite, settings=set_ or [], axes=vary or [])
+    sides = (base, base_set or []), (candidate, candidate_set or [])
+    asked, shown = two_sided(asked, sides, [*interpreters, "current"], seconds(budget) or rules.budget)
+    measure_and_judge(suite, asked, folders, interpreters, shown, rules, runs, quiet, format, output)
+
+
+def two_sided(asked: "Suite", sides: Any, labels: list[str], budget: float | None) -> "tuple[Suite, dict[str, str]]":
+    """Return the gate's suite and how the user named its sides."""
+    from harness.revisions import commit_of, refuse_changes
+    from harness.sides import gate_suite, side
+
+    was, now = (side(name, settings, asked, labels, commit_of) for name, settings in sides)
+    made = gate_suite(asked, was, now, budget)
+    revisions = {case.variant.revision for case in made.cases}
+    if revisions > {""}:  # a commit against the working tree, which must be one, too
+        refuse_changes()
+    return made, {"base": was.name, "candidate": now.name}
+
+
+def measure_and_judge(
+    name: str, asked: "Suite", folders: list[Path], interpreters: dict[str, str], shown: dict[str, str],
+    rules: "Policy", runs: Path, quiet: bool, format: str, output: Optional[Path],
+) -> None:  # fmt: skip
+    """Measure both sides in one session, report and leave with the exit code."""
+    from harness.conditions import Conditions
+    from harness.stopwatch import Stopwatch
+    from reports.report import document_of
+
+    watch = Stopwatch()
+    with watch("prepare"):
+        load.check_names(asked, folders, interpreters)
+        refuse_missing(name, asked, folders)
+        data = load.prepare_data(asked, load.cache() / "data", folders)
+        recorder = created(runs, asked, data, folders, {"gate": {**shown, "policy": rules.to_json()}})
+    conditions = Conditions(
+        data=data,
+        configs={block.name: load.config(block, folders) for block in asked.blocks},
+        interpreters=interpreters,
+        folders=[*folders, Path.cwd()],
+    )
+    sealed = measured(asked, recorder, conditions, watch, quiet=quiet)
+    if output is not None:
+        deliver(document_of([sealed]), format, output)
+    leave(sealed)
+
+
+def refuse_missing(suite: str, asked: "Suite", folders: list[Path]) -> None:
+    """Raise UserError if a commit lacks the suite or another file of the user's that the working tree has."""
+    from harness.revisions import lacks, top
+
+    files = [names.find("suite", suite).path, *load.files(asked, folders).values()]
+    for commit in sorted({case.variant.revision for case in asked.cases} - {""}):
+        for path in files:
+            if (above := top()) and lacks(commit, path, above):
+                raise UserError(
+                    f"commit {commit[:12]} has no {path.resolve().relative_to(above)}",
+                    "name a commit that holds the suite",
+                )
+
+
+def judge_stored(base: str, candidate: str, rules: "Policy", runs: Path, format: str, output: Optional[Path]) -> None:
+    """Judge one stored run against another, report and leave with the exit code."""
+    from datetime import date
+
+    from harness import gate as judging
+    from harness.figures import figures
+    from harness.store import open_run
+    from reports.report import ruling_of
+
+    opened = [figures(open_run(run_path(name, runs))) for name in (base, candidate)]
+    ruling = judging.stored(opened[0], opened[1], rules, date.today())
+    deliver(ruling_of(opened[1].run, ruling), format, output)
+    raise SystemExit(ruling.code)
