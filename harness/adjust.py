@@ -57,10 +57,11 @@ def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
         changed_workload = replace(workload, **{key: value})
     else:
         changed_workload = replace(workload, settings={**workload.settings, key: value})
-    has_default_name = block.name == workload.slug
-    if has_default_name and (changed_workload.slug != workload.slug or not mark):
-        return replace(block, workload=changed_workload, name="")
-    return replace(block, workload=changed_workload, name=f"{block.name} {key}={value}" if mark else block.name)
+    name = block.name
+    if name.startswith(workload.slug):  # a name made of what the workload is, and perhaps more
+        name = changed_workload.slug + name.removeprefix(workload.slug)
+    is_told = not mark or changed_workload.slug != workload.slug
+    return replace(block, workload=changed_workload, name=name if is_told else f"{name} {key}={value}")
 
 
 def spread(block: Block, axis: str, points: Sequence[Any]) -> Block:

@@ -7,12 +7,12 @@ with a baseline.json: who saved it and when.
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from harness.errors import UserError, unknown
+from harness.revisions import git
 from harness.spec import construct
 from harness.store import Run, open_run, read_json, write_json
 
@@ -123,8 +123,4 @@ def check(name: str) -> None:
 
 def user() -> str | None:
     """Return git's user name, or None where there is none."""
-    try:
-        done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None
+    return git("config", "user.name") or None

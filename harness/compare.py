@@ -9,21 +9,12 @@ from typing import Any
 from harness import stats
 from harness.errors import UserError
 from harness.figures import Figures, figures
-from harness.metrics import METRICS
+from harness.metrics import COMPILED, METRICS, SPREAD
 from harness.spec import Block, Case
 from harness.stats import Caution, Judgement
 from harness.store import Run
 
-COMPARED = (
-    "step_seconds",
-    "memory_peak_bytes",
-    "memory_peak_maxrss_bytes",
-    "memory_reserved_bytes",
-    "held_out_loss",
-    "graphs",
-    "graph_breaks",
-    "recompiles",
-)
+COMPARED = (*SPREAD, *COMPILED)
 DRIFT = 0.05  # docs/measuring.md, "Across runs": calibration probes must agree within this
 TWO_SESSIONS = Caution(
     code="two sessions",
@@ -150,15 +141,16 @@ def between(base: Figures, candidate: Figures) -> Between:
     )
 
 
-def break_even(extra: float, step_seconds: float, judgement: Judgement) -> BreakEven:
-    """Return when `extra` seconds of first steps are paid back, at the baseline's `step_seconds` and a ratio to it."""
+def break_even(extra: float, step_seconds: float, judgement: Judgement, first: int = 0) -> BreakEven:
+    """Return when `extra` seconds of the `first` steps are paid back, at the baseline's `step_seconds` and a ratio."""
     if not all(map(math.isfinite, (extra, step_seconds, judgement.low))):
         return BreakEven(steps=math.nan, low=math.nan, high=math.nan)
     steps, high, low = (
-        max(extra, 0.0) / (step_seconds * (1 - ratio)) if ratio < 1 else math.inf
+        (first + extra / (step_seconds * (1 - ratio)) if extra > 0 else 0.0) if ratio < 1 else math.inf
         for ratio in (judgement.ratio, judgement.high, judgement.low)
     )
-    is_known = judgement.verdict == "better" or judgement.low >= 1
+    is_settled = stats.UNSETTLED not in [warning.code for warning in judgement.warnings]
+    is_known = judgement.verdict == "better" or (judgement.low >= 1 and is_settled)
     return BreakEven(steps=steps if is_known else math.nan, low=low, high=high)
 
 
@@ -221,7 +213,11 @@ def log_ratios(base: Case, case: Case, metric: str, found: Figures) -> dict[int,
 
 def cautions(found: Figures, *cases: Case) -> list[Caution]:
     """Return the warnings of the cases, each once."""
-    noted = [Caution(**warning) for case in cases for warning in found.outcomes[case.id]["warnings"]]
+    noted = [
+        Caution(**{name: warning[name] for name in ("code", "message", "remedy")})
+        for case in cases
+        for warning in found.outcomes[case.id]["warnings"]
+    ]
     return list(dict.fromkeys(noted))
 
 
@@ -247,7 +243,7 @@ def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[B
 
 def unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
     """Yield every field that must be equal for two runs to compare and is not."""
-    for field, before, after in fields(base, candidate, shared):
+    for field, before, after in dict.fromkeys(fields(base, candidate, shared)):
         if before != after:
             yield Difference(field=field, base=str(before), candidate=str(after))
     for label, case in places(base, candidate, shared).items():
@@ -266,16 +262,16 @@ def strayed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (name, base's value, candidate's value) of what must be equal."""
-    for name in ("name", "quality_steps"):
+    for name in ("name", "quality_steps", "seeds"):
         yield f"suite: {name}", getattr(base.suite, name), getattr(candidate.suite, name)
     for name in dict.fromkeys(case.workload.data for case in shared):
         digests = [run.meta["data"].get(name, {}).get("sha256") for run in (base, candidate)]
         yield f"data {name}: sha256", digests[0], digests[1]
-    for workload, case in {case.workload.slug: case for case in shared}.items():
+    for case in shared:
         before, after = (run.facts(case) for run in (base, candidate))
         for name, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
             if name in before and name in after:  # a case that failed before it was built says nothing of them
-                yield f"{workload}: {what}", before[name], after[name]
+                yield f"{case.workload.slug}: {what}", before[name], after[name]
     for label, case in places(base, candidate, shared).items():
         before, after = (run.environment(case) for run in (base, candidate))
         if before.get("fingerprint") != after.get("fingerprint"):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.load import config
 from harness.names import ROOT
 from harness.peer import Peer
-from harness.spec import Variant
+from harness.spec import Block, Variant
 
 # Would turn compiled variants into eager ones, or warm starts into cold ones, without a word.
 COMPILER_SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHINDUCTOR_FORCE_DISABLE_CACHES")
@@ -64,6 +65,12 @@ class Conditions:
         tree = self.trees.get(variant.revision)
         return tree.moved(path) if tree else path
 
+    def config(self, block: Block, variant: Variant) -> Mapping[str, Any]:
+        """Return the model's configuration: for a variant of a commit, with the sizes that its model file has there."""
+        if variant.revision not in self.trees:
+            return self.configs[block.name]
+        return config(block, self.folders, lambda path: self.moved(variant, path))
+
     def tree(self, variant: Variant) -> dict[str, str] | None:
         """Return where a variant's commit is checked out, as its worker is told, or None."""
         tree = self.trees.get(variant.revision)
@@ -86,9 +93,10 @@ class Conditions:
         """Return a worker's environment: this one, its tree importable, threads fixed, an own compile cache."""
         packages = work / "import" / (variant.revision or "working")
         packages.mkdir(parents=True, exist_ok=True)
-        for package in ("harness", "suites"):  # linked, so that nothing else of this installation can be imported
-            if not (packages / package).is_symlink():
-                (packages / package).symlink_to(self.moved(variant, ROOT / package))
+        # Linked, so that nothing else of this installation can be imported. Both sides of a gate have the same clock.
+        for link, package in (("harness", ROOT / "harness"), ("suites", self.moved(variant, ROOT / "suites"))):
+            if not (packages / link).is_symlink():
+                (packages / link).symlink_to(package)
         own = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
         path = [packages, *(self.moved(variant, folder) for folder in (Path.cwd(), *own))]
         cache = work / "cache" / name

@@ -6,3 +6,5 @@ MISTAKE = 2
 FAILED = 3
 CANNOT_TELL = 4
 INTERRUPTED = 130
+
+FAILURES = ("wrong", "oom", "timeout", "error")  # the outcomes of a case that make it FAILED

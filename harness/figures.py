@@ -43,7 +43,7 @@ class Figures:
 
 def figures(run: Run) -> Figures:
     """Reduce a run's rows: for each launch the median over rounds of the median over the steps of a turn."""
-    samples = run.samples()
+    samples = complete(run)
     is_step = samples["metric"] == "step_seconds"
     is_loss = samples["metric"] == "training_loss"
     curves = samples[is_loss]
@@ -72,6 +72,22 @@ def figures(run: Run) -> Figures:
         rounds=by_round,
         losses=losses,
     )
+
+
+def complete(run: Run) -> pd.DataFrame:
+    """Return the rows of a run without those of launches that an interruption cut short."""
+    samples = run.samples()
+    if run.meta.get("status") != "interrupted":
+        return samples
+    done = {
+        (case.id, launch)
+        for block in run.suite.blocks
+        for case in block.cases
+        for launch in run.meta.get("launches", {}).get(block.name, [])
+    }
+    is_kept = [key in done for key in lines(samples, "case", "launch")]
+    kept: pd.DataFrame = samples[pd.Series(is_kept, index=samples.index, dtype=bool)]
+    return kept
 
 
 def quantiles(frame: pd.DataFrame, keys: Sequence[str], share: float) -> pd.DataFrame:

@@ -119,6 +119,8 @@ class Launch:
     def start(self) -> None:
         """Start all workers side by side; only they import at the same time, nothing is timed yet."""
         with self.watch("startup"):
+            for case in self.cases.values():
+                self.describe(case)
             began = {}
             for case in self.cases.values():
                 began[case.id] = perf_counter()
@@ -130,7 +132,6 @@ class Launch:
                 self.put(case.id, "startup_seconds", perf_counter() - began[case.id])
 
             self.each("start", greet)
-            self.each("start", self.describe)
 
     def peer(self, name: str, variant: Variant) -> Peer:
         """Start a worker for this launch."""
@@ -142,14 +143,23 @@ class Launch:
             record=self.recorder.event,
         )
 
-    def describe(self, case: Case, peer: Peer) -> None:
-        """Learn what the interpreter and machine are, once for each that the suite has."""
+    def describe(self, case: Case) -> None:
+        """Learn what interpreter and machine are, once for each that the suite has, in a process of its own.
+
+        The probes would be part of the first steps, and of the memory, of a case that ran them.
+        """
         place = self.suite.environment(case.variant)
         self.recorder.fact(case.id, {"environment": place})
         if place in self.recorder.described:
             return
-        greeting = {**self.conditions.greeting(case.variant), "describe": asdict(case.variant)}
-        found = peer.ask("hello", self.suite.timeout, **greeting)["environment"]
+        greeting = {**self.conditions.greeting(case.variant), "compiles": False, "describe": asdict(case.variant)}
+        peer = self.peer(f"{case.id}--environment", case.variant)
+        try:
+            found = peer.ask("hello", self.suite.timeout, **greeting)["environment"]
+        except CaseFailure:  # the case itself will say why
+            return
+        finally:
+            peer.kill()
         earlier = self.recorder.environments.get(place, found)
         if earlier["fingerprint"] != found["fingerprint"]:
             message = f"interpreter {place!r} or its machine is not the one this run began with: {found['line']}"
@@ -165,6 +175,7 @@ class Launch:
 
         def receive(case: Case, peer: Peer) -> None:
             reply = peer.receive("build", self.suite.timeout)
+            refuse_strays(case, reply)
             self.put(case.id, "build_seconds", perf_counter() - began)
             self.put_all(case.id, reply["metrics"])
             self.built[case.id] = reply["facts"]
@@ -180,7 +191,7 @@ class Launch:
         return {
             "workload": {**asdict(workload), "seed": self.suite.seed_of(workload, self.number)},
             "variant": asdict(variant),
-            "config": dict(self.conditions.configs[self.block.name]),
+            "config": dict(self.conditions.config(self.block, variant)),
             "data": dict(self.conditions.data[workload.data]),
             "folders": self.conditions.search(variant),
             "tree": self.conditions.tree(variant),
@@ -201,7 +212,10 @@ class Launch:
         """Run the first steps in float64 with the formula; return where they are, or why there are none."""
         path = self.recorder.work / f"{self.block.baseline_case.id}.npz"
         baseline = self.block.baseline_case.variant
-        variant = Variant(name="reference", precision="fp64", device=baseline.device, threads=baseline.threads)
+        variant = Variant(
+            name="reference", precision="fp64", device=baseline.device, threads=baseline.threads,
+            torch=baseline.torch, revision=baseline.revision,
+        )  # fmt: skip
         self.progress.doing(self.block, self.number, self.block.baseline_case, "float64 reference")
         with self.watch("check"):
             peer = self.peer(f"{self.block.baseline_case.id}--reference", variant)
@@ -232,7 +246,7 @@ class Launch:
         note = absent or reply.get("reference")
         self.recorder.fact(case.id, {"reference": note or "float64 formula"})
         if note:
-            self.recorder.warn(case.id, "no reference", note, "read its speed as unchecked")
+            self.warn(case.id, "no reference", note, "read its speed as unchecked")
         if reason := disagreement(errors, reply["losses"], case.variant.precision):
             raise CaseFailure("wrong", reason)
 
@@ -262,9 +276,10 @@ class Launch:
             reply = peer.ask("quality", self.suite.timeout, steps=self.suite.quality_steps)
         for step, loss in enumerate(reply["losses"], start=self.suite.quality_steps - len(reply["losses"])):
             self.put(case.id, "training_loss", number_of(loss), step=step)
-        self.put_all(case.id, {name: number_of(value) for name, value in reply["metrics"].items()})
-        if not all(math.isfinite(number_of(loss)) for loss in reply["losses"]):
-            raise CaseFailure("wrong", "its training loss is not a number")
+        scores = {name: number_of(value) for name, value in reply["metrics"].items()}
+        self.put_all(case.id, scores)
+        if not all(math.isfinite(number_of(loss)) for loss in (*reply["losses"], *scores.values())):
+            raise CaseFailure("wrong", "its loss or its score is not a number")
 
     def warm_up(self, case: Case, peer: Peer) -> None:
         """Step until two windows of steps agree, or for as long as warming up may take."""
@@ -274,7 +289,7 @@ class Launch:
         while not pace.is_steady(fresh, device):
             if pace.is_exhausted(seconds):
                 remedy = "close what else runs on this machine, or read its verdicts as unsure"
-                self.recorder.warn(case.id, "no steady state", "its step time never settled", remedy)
+                self.warn(case.id, "no steady state", "its step time never settled", remedy)
                 break
             with self.watch("warmup"):
                 reply = peer.ask("measure", self.suite.timeout, steps=pace.next_warm_up(fresh))
@@ -314,7 +329,7 @@ class Launch:
             others, steal = shares["others_share"], shares["steal_share"]
             message = f"while it ran, other processes took {others:.0%} of the machine and its host {steal:.0%}"
             remedy = "measure again on a quieter machine, or with more launches"
-            self.recorder.warn(case, "busy machine", message, remedy)
+            self.warn(case, "busy machine", message, remedy)
 
     def record_turn(self, case: Case, number: int, reply: Mapping[str, Any]) -> None:
         """Write down the steps of a turn."""
@@ -330,7 +345,7 @@ class Launch:
         """Warn of a compilation inside the rounds."""
         if reply.get("recompiles", 0) > self.recompiles.get(case.id, 0):
             remedy = "look at its recompile reasons, then fix the shapes or the code that changes"
-            self.recorder.warn(case.id, "recompiled", "it compiled again between timed steps", remedy)
+            self.warn(case.id, "recompiled", "it compiled again between timed steps", remedy)
 
     def check_loss(self, reply: Mapping[str, Any]) -> None:
         """End a case whose loss is no number."""
@@ -341,15 +356,16 @@ class Launch:
         """Record phases, memory and counts, in turns of their own."""
         with self.watch("observe"):
             reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS)
+        refuse_strays(case, reply)
         self.put_all(case.id, reply["metrics"])
         self.recorder.fact(case.id, reply.get("facts", {}))
         if case.variant.compile != "none" and reply["metrics"].get("graphs") == 0:
             remedy = "read its figures as those of eager code; its graph break reasons may say why"
-            self.recorder.warn(case.id, "not compiled", "torch.compile made no graph", remedy)
+            self.warn(case.id, "not compiled", "torch.compile made no graph", remedy)
 
     def trace(self, case: Case, peer: Peer) -> None:
         """Record a profile, and which attention kernel it shows."""
-        folder = self.recorder.path / "traces" / case.id
+        folder = self.recorder.path.resolve() / "traces" / case.id
         with self.watch("trace"):
             reply = peer.ask("trace", self.suite.timeout, steps=TRACED_STEPS, folder=str(folder))
         actual = reply["attention_actual"]
@@ -358,7 +374,11 @@ class Launch:
         self.recorder.fact(case.id, {"operators": reply["operators"], "attention_actual": actual})
         if not is_as_asked(case.variant, actual):
             message = f"asked for {case.variant.attention}, the trace shows {actual}"
-            self.recorder.warn(case.id, "other kernel", message, "read its figures as those of the kernel shown")
+            self.warn(case.id, "other kernel", message, "read its figures as those of the kernel shown")
+
+    def warn(self, case: str, code: str, message: str, remedy: str) -> None:
+        """Record a warning of this launch."""
+        self.recorder.warn(case, self.number, code, message, remedy)
 
     def put(self, case: str, metric: str, value: float, step: int = 0) -> None:
         """Write one observation outside the rounds."""
@@ -372,6 +392,13 @@ class Launch:
         """Write rows down, and keep them for the ratios of this launch."""
         self.rows += rows
         self.recorder.rows(rows)
+
+
+def refuse_strays(case: Case, reply: Mapping[str, Any]) -> None:
+    """Raise UserError if a case of a commit imports files of the working tree: it would measure those."""
+    if strays := reply.get("strays"):
+        message = f"{case.variant.name}, of a commit, imports {strays[0]} from the working tree"
+        raise UserError(message, "name your own files by path, or start where your packages lie")
 
 
 def number_of(value: float | str) -> float:

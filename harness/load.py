@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,15 @@ def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) ->
                 raise UserError(f"variant {variant.name!r}: {error}", f"map it with `--python {variant.torch}=PATH`")
 
 
-def config(block: Block, folders: Sequence[Path]) -> dict[str, Any]:
-    """Return the model's configuration: its size, then the workload's settings."""
+def config(block: Block, folders: Sequence[Path], moved: Callable[[Path], Path] = Path) -> dict[str, Any]:
+    """Return the model's configuration: its size, then the workload's settings; `moved` gives where its file lies."""
     workload = block.workload
     named = names.find("model", workload.model, folders)
+    named = replace(named, path=moved(named.path))
     sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
     if workload.size is not None and workload.size not in sizes:
         raise unknown(f"size of model {workload.model!r}", workload.size, sizes)
-    known = model_fields(workload, folders)
+    known = fields_of(named)
     for key in workload.settings:
         if key not in known and named.parameters() is not None:
             raise unknown(f"setting of model {workload.model!r}", key, known)
@@ -81,7 +82,11 @@ def config(block: Block, folders: Sequence[Path]) -> dict[str, Any]:
 
 def model_fields(workload: Workload, folders: Sequence[Path]) -> set[str]:
     """Return the fields that a workload's model can be configured by, without importing it."""
-    named = names.find("model", workload.model, folders)
+    return fields_of(names.find("model", workload.model, folders))
+
+
+def fields_of(named: names.Named) -> set[str]:
+    """Return the fields of a model: its parameters, and those that a size sets."""
     sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
     return {*(named.parameters() or ()), *(key for size in sizes.values() for key in size)}
 

@@ -94,10 +94,15 @@ def together(effects: Sequence[Launches], controls: Sequence[Launches], margin: 
     return in_halves(effects, weights, [mean(half, weights) for half in parts(controls)], math.log1p(margin))
 
 
-def between(base: Launches, candidate: Launches, margin: float) -> Decision:
-    """Return what two sessions' log values say; there is no control, so `margin` must hold what sessions stray."""
-    still = Mean(center=0.0, error=0.0, freedom=1.0)
-    return in_halves([candidate, base], [1.0, -1.0], [still] * 3, math.log1p(margin))
+def between(base: Sequence[Launches], candidate: Sequence[Launches], margin: float) -> Decision:
+    """Return what the log values of two sessions say in the mean over their cases.
+
+    There is no control, so `margin` must hold what sessions stray.
+    """
+    still, share = Mean(center=0.0, error=0.0, freedom=1.0), 1 / len(base)
+    weights = [share] * len(candidate) + [-share] * len(base)
+    found = in_halves([*candidate, *base], weights, [still] * 3, math.log1p(margin))
+    return replace(found, floor=math.nan)
 
 
 def in_halves(
@@ -143,21 +148,24 @@ def weighed(effect: Mean, control: Mean, policy: float, alpha: float, launches: 
         )
     half = effect.half(alpha)
     is_off = abs(control.center) - control.half(ALPHA / 2) > policy
-    verdict, reason = side(effect.center - half, effect.center + half, bound, is_off=is_off)
+    verdict, reason = side(effect.center - half, effect.center + half, policy, bound, is_off=is_off)
     return Decision(
         verdict=verdict, reason=reason, launches=launches, center=effect.center, low=effect.center - half,
         high=effect.center + half, floor=floor, bound=bound, detectable=bound + half + effect.half(1 - POWER),
     )  # fmt: skip
 
 
-def side(low: float, high: float, bound: float, *, is_off: bool) -> tuple[Decided, str]:
-    """Return on which side of the margin an interval lies, in a word and in a sentence."""
+def side(low: float, high: float, policy: float, bound: float, *, is_off: bool) -> tuple[Decided, str]:
+    """Return on which side of the margin an interval lies, in a word and in a sentence.
+
+    The noise floor widens the margin for a failure or an improvement only: noise is no reason to pass.
+    """
+    if is_off:
+        return "unsure", "the control, the base measured twice, differs from itself: this session is too noisy to tell"
     if high < -bound:
         return "improved", "the whole interval is beyond the margin on the good side; a new baseline is due"
-    if high < bound:
+    if high < policy:
         return "pass", "the whole interval is below the margin"
-    if low <= bound:
-        return "unsure", "the interval reaches across the margin"
-    if is_off:
-        return "unsure", "the control, the base measured twice, differs from itself: this session is too noisy to fail"
-    return "fail", "the whole interval is beyond the margin"
+    if low > bound:
+        return "fail", "the whole interval is beyond the margin"
+    return "unsure", "the interval reaches across the margin" if low <= policy else "the loss is within the noise floor"

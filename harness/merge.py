@@ -92,6 +92,7 @@ def shared(part: Part) -> dict[str, Any]:
         "--no-trace": not meta["shard"]["trace"],
         **{f"data {name}: sha256": manifest["sha256"] for name, manifest in meta["data"].items()},
         "commit": meta["commit"],
+        **{f"file of {name}": digest for name, digest in meta["sources"].items()},
         "metrics": meta["metrics"],
     }
 
@@ -132,6 +133,7 @@ def joined(parts: Sequence[Part], command: list[str]) -> dict[str, Any]:
         "command": command,
         "suite": whole.to_json(),
         "data": dict(sorted((name, manifest) for meta in metas for name, manifest in meta["data"].items())),
+        "sources": {name: digest for meta in metas for name, digest in meta["sources"].items()},
         "launches": {block: numbers for block, numbers in launches.items() if numbers},
         "seconds": {phase: sum(meta["seconds"].get(phase, 0.0) for meta in metas) for phase in phases},
         "shards": [origin(part) for part in parts],
@@ -232,7 +234,7 @@ def events(parts: Sequence[Part]) -> list[bytes]:
         block = part.shard.number - 1
         for line in (part.run.path / "events.jsonl").read_bytes().splitlines(keepends=True):
             if peer := PEER.search(line):  # a line that names no case of the suite stays behind the one before it
-                block = blocks.get(peer[1].decode().removesuffix("--reference"), block)
+                block = blocks.get(peer[1].decode().removesuffix("--reference").removesuffix("--environment"), block)
             placed.append((block, line))
     return [line for _, line in sorted(placed, key=itemgetter(0))]
 

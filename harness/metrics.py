@@ -123,3 +123,11 @@ TABLE = (
 )
 
 METRICS = {metric.name: metric for metric in TABLE}
+SPREAD = (  # what is compared and varies from launch to launch
+    "step_seconds",
+    "memory_peak_bytes",
+    "memory_peak_maxrss_bytes",
+    "memory_reserved_bytes",
+    "held_out_loss",
+)
+COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly

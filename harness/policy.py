@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from harness.commands.options import seconds
 from harness.errors import UserError, unknown
 from harness.metrics import METRICS
+from harness.stopwatch import seconds
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -68,6 +68,10 @@ class Allowance:
         if not any(fnmatchcase(metric, self.metric) for metric in (*METRICS, OUTCOME)):
             raise unknown("metric", self.metric, [*METRICS, OUTCOME])
 
+    def covers(self, metric: str) -> bool:
+        """Tell whether it is about a metric; a failing case is allowed only where `outcome` is named."""
+        return metric == self.metric if metric == OUTCOME else fnmatchcase(metric, self.metric)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -89,19 +93,19 @@ class Policy:
                 both = f"{known[item.metric, item.case]} and {item.value}"
                 raise UserError(f"{item.metric} @ {item.case} has two margins, {both}", "keep one")
 
-    def margin(self, metric: str, case: str, block: str = "") -> float:
-        """Return the margin of a metric in a case: the most specific that matches, of equals the last, or its own."""
-        found = [item for item in self.margins if item.metric == metric and matches(item.case, case, block)]
+    def margin(self, metric: str, *names: str) -> float:
+        """Return the margin of a metric in a case by any of its names: the most specific, of equals the last."""
+        found = [item for item in self.margins if item.metric == metric and matches(item.case, names)]
         # `max` keeps the first of equals
         return max(reversed(found), key=lambda item: item.specificity).value if found else METRICS[metric].margin
 
-    def allowance(self, metric: str, case: str, today: date, block: str = "") -> Allowance | None:
-        """Return what allows a case to be worse in a metric today, or None."""
+    def allowance(self, metric: str, today: date, *names: str) -> Allowance | None:
+        """Return what allows a case, by any of its names, to be worse in a metric today; its outcome only by name."""
         return next(
             (
                 item
                 for item in self.allowed
-                if today <= item.expires and fnmatchcase(metric, item.metric) and matches(item.case, case, block)
+                if today <= item.expires and item.covers(metric) and matches(item.case, names)
             ),
             None,
         )
@@ -123,9 +127,9 @@ class Policy:
         )
 
 
-def matches(pattern: str, case: str, block: str) -> bool:
-    """Tell whether a pattern names the case or its block."""
-    return fnmatchcase(case, pattern) or (bool(block) and fnmatchcase(block, pattern))
+def matches(pattern: str, names: Sequence[str]) -> bool:
+    """Tell whether a pattern fits one of the names of a case."""
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def read_policy(path: Path | None, folder: Path) -> Policy:

@@ -1,13 +1,12 @@
 """The running comparison of a block: log ratios of its variants to the baseline, one a launch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 
+from harness.metrics import SPREAD
 from harness.spec import Block
 from harness.stats import log_ratio, paired_log_ratio
 from harness.store import Row
-
-WATCHED = ("memory_peak_bytes", "memory_peak_maxrss_bytes", "memory_reserved_bytes", "held_out_loss")
 
 
 class Ratios:
@@ -16,13 +15,14 @@ class Ratios:
     def __init__(self, block: Block) -> None:
         self.baseline = block.baseline_case.id
         self.others = [case.id for case in block.cases if case.id != self.baseline]
-        self.by_metric: dict[str, dict[str, list[float]]] = {}
+        self.by_metric: dict[str, dict[str, dict[int, float]]] = {}
+        """Metric -> case -> launch -> log ratio."""
         self.launches = 0
 
     @property
-    def by_case(self) -> Mapping[str, Sequence[float]]:
-        """Those of the step times."""
-        return self.by_metric.get("step_seconds", {})
+    def by_case(self) -> dict[str, list[float]]:
+        """Those of the step times, in order."""
+        return {case: [*ratios.values()] for case, ratios in self.by_metric.get("step_seconds", {}).items()}
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add a launch: all its rows."""
@@ -32,14 +32,14 @@ class Ratios:
             pair = medians.get(self.baseline, {}), medians.get(case, {})
             if pair[0].keys() & pair[1].keys():
                 self.put("step_seconds", case, paired_log_ratio(*pair))
-        values = {(case, metric): value for case, _, _, _, _, metric, value in rows if metric in WATCHED}
+        values = {(case, metric): value for case, _, _, _, _, metric, value in rows if metric in SPREAD[1:]}
         for case, metric in values:
             if case in self.others and (self.baseline, metric) in values:
                 self.put(metric, case, log_ratio(values[self.baseline, metric], values[case, metric]))
 
     def put(self, metric: str, case: str, ratio: float) -> None:
         """Add one launch's ratio."""
-        self.by_metric.setdefault(metric, {}).setdefault(case, []).append(ratio)
+        self.by_metric.setdefault(metric, {}).setdefault(case, {})[self.launches] = ratio
 
     def values(self) -> list[Sequence[float]]:
         """Return the ratios of step times of the variants that have any."""

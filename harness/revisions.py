@@ -1,6 +1,7 @@
 """Revisions: commits of the user's repository checked out side by side, and gone again afterwards."""
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from harness.conditions import Tree
 from harness.errors import UserError
+
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")  # a checkout for measuring is not one that the user made
 
 
 def top() -> Path | None:
@@ -49,12 +52,15 @@ def checked_out(commits: Iterable[str], folder: Path) -> Iterator[dict[str, Tree
     try:
         for commit, tree in trees.items():
             remove(tree.checkout)
-            if git("worktree", "add", "--detach", "--quiet", str(tree.checkout), commit) is None:
+            if git(*NO_HOOKS, "worktree", "add", "--detach", "--quiet", str(tree.checkout), commit) is None:
                 raise UserError(f"git cannot check out {commit}", "see `git worktree add`")
         yield trees
     finally:
+        patient = signal.signal(signal.SIGINT, signal.SIG_IGN) if trees else None
         for tree in trees.values():
             remove(tree.checkout)
+        if trees:
+            signal.signal(signal.SIGINT, patient)
 
 
 def remove(checkout: Path) -> None:

@@ -32,7 +32,7 @@ def carry_out(
     is_enough: Callable[[Block, Ratios], bool] = is_precise,
 ) -> None:
     """Measure every block until it is enough; each failure is an outcome, never an exception."""
-    start = perf_counter()
+    start = perf_counter() - recorder.meta["seconds"].get("total", 0.0)  # what an interrupted run has spent counts
     for position, block in enumerate(suite.blocks):
         blocks_left = len(suite.blocks) - position
         share = suite.budget and (suite.budget - (perf_counter() - start)) / blocks_left
@@ -50,7 +50,7 @@ def carry_out_block(
     is_enough: Callable[[Block, Ratios], bool],
 ) -> None:
     """Measure launch after launch until all are done, it is enough, or the budget is used up."""
-    start, latest = perf_counter(), 0.0
+    start, longest = perf_counter(), 0.0
     ratios = Ratios(block)
     for number in range(1, suite.launches + 1):
         if recorder.is_done(block.name, number):
@@ -58,13 +58,13 @@ def carry_out_block(
             continue
         if is_enough(block, ratios):
             break
-        if not pace.fits_budget(perf_counter() - start, latest, budget):
+        if not pace.fits_budget(perf_counter() - start, longest, budget):
             out_of_budget(block, number - 1, recorder)
             break
         began = perf_counter()
         launch = Launch(suite, block, number, recorder, conditions, progress, watch)
         launch.run(ratios)
-        latest = perf_counter() - began
+        longest = max(longest, perf_counter() - began)
         if not launch.cases:
             break
     progress.block_done(block)
@@ -74,7 +74,7 @@ def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:
     """Record that a block was measured less often than planned, or not at all."""
     for case in block.cases:
         if launches:
-            recorder.warn(case.id, "budget", f"stopped after launch {launches}", "give a larger --budget")
+            recorder.warn(case.id, 0, "budget", f"stopped after launch {launches}", "give a larger --budget")
         else:
             recorder.outcome(case.id, block.name, "interrupted", "the --budget was used up before it", 0)
 
@@ -96,7 +96,8 @@ def ask_ability(cases: list[Case], timeout: float, conditions: Conditions) -> li
         peer = conditions.peer(variant, name="ability", work=work, log=work / "log.txt", record=lambda event: None)
         try:
             variants = [asdict(case.variant) for case in cases]
-            reply = peer.ask("hello", timeout, **conditions.greeting(variant), can=variants)
+            greeting = {**conditions.greeting(variant), "allocator": "default"}
+            reply = peer.ask("hello", timeout, **greeting, can=variants)
         except CaseFailure as failure:
             return [str(failure)] * len(cases)
         finally:

@@ -6,8 +6,9 @@ from typing import Any
 
 from harness.adjust import VARIANT_FIELDS, parsed, parted
 from harness.errors import UserError, unknown
-from harness.gate import BASE, CANDIDATE, CONTROL, LAUNCHES
+from harness.gate import LAUNCHES
 from harness.spec import Block, Suite, Variant, slugify
+from harness.verdict import BASE, CANDIDATE, CONTROL
 
 ROUNDS = 40  # of a tiny model cheap beside its start; docs/measuring.md, "How many rounds"
 
@@ -54,13 +55,12 @@ def setting(text: str) -> tuple[str, Any]:
 
 def gate_suite(suite: Suite, base: Side, candidate: Side, budget: float | None) -> Suite:
     """Return the suite that measures base, candidate and the base once more, a block for each pair of variants."""
-    if (base.variant, base.changes) == (candidate.variant, candidate.changes) and not base.variant:
-        raise UserError("base and candidate are the same", "give --base, --candidate, --base-set or --candidate-set")
     blocks = [made for block in suite.blocks for made in pairs(block, base, candidate)]
     if not blocks:
         wanted = " and ".join(dict.fromkeys(filter(None, (base.variant, candidate.variant))))
         lacking = f"has {wanted}" if wanted else "has a variant that the two sides run differently"
-        raise UserError(f"no block of suite {suite.name!r} {lacking}", "see `tandem run SUITE --dry-run`")
+        remedy = "see `tandem run SUITE --dry-run`, and give --base, --candidate, --base-set or --candidate-set"
+        raise UserError(f"no block of suite {suite.name!r} {lacking}", remedy)
     return replace(
         suite,
         name=f"gate-{suite.name}",
@@ -69,7 +69,7 @@ def gate_suite(suite: Suite, base: Side, candidate: Side, budget: float | None) 
         launches=LAUNCHES,
         rounds=max(suite.rounds, ROUNDS),
         seeds=LAUNCHES if suite.quality_steps else 1,
-        budget=budget or suite.budget,
+        budget=suite.budget if budget is None else budget,
     )
 
 
@@ -81,7 +81,7 @@ def pairs(block: Block, base: Side, candidate: Side) -> Iterator[Block]:
         if variant.name != (candidate.variant or base.variant or variant.name) or not (was and now):
             continue
         was, now = base.of(was), candidate.of(now)
-        if was == now and not base.variant:  # this variant has the changed fields already
+        if was == now and not (base.variant and candidate.variant):  # it has the changed fields already
             continue
         yield Block(
             name=f"{block.name} {slugify(variant.name)}",

@@ -83,7 +83,7 @@ class Variant:
                 error = unknown(f"value of {name}", str(getattr(self, name)), choices)
                 raise UserError(f"variant {self.name!r}: {error}")
         if self.threads is not None and (not is_whole(self.threads) or self.threads < 1):
-            raise UserError(f"variant {self.name!r}: threads is {self.threads!r}", "give 1 or more, or None for all")
+            raise UserError(f"variant {self.name!r}: threads is {self.threads!r}", "give 1 or more, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

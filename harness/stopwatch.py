@@ -1,9 +1,11 @@
-"""A stopwatch: where the wall time of a run goes."""
+"""Seconds: a stopwatch for where the wall time of a run goes, and times as people write them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+
+from harness.errors import UserError
 
 
 @dataclass(kw_only=True)
@@ -29,3 +31,14 @@ class Stopwatch:
     def total(self) -> float:
         """Return the seconds since the watch was made."""
         return perf_counter() - self.started
+
+
+def seconds(budget: str | None) -> float | None:
+    """Return the seconds in `90`, `90s`, `5m` or `1h`."""
+    if budget is None:
+        return None
+    unit = {"s": 1, "m": 60, "h": 3600}.get(budget[-1:], 0)
+    try:
+        return float(budget[:-1]) * unit if unit else float(budget)
+    except ValueError:
+        raise UserError(f"--budget {budget!r} is no time", "write seconds, or for instance 90s, 5m or 1h") from None

@@ -55,7 +55,7 @@ class Recorder:
     @property
     def work(self) -> Path:
         """A folder for what the run needs but does not keep: compile caches, the float64 reference."""
-        return self.path.parent / f".work-{self.id}"
+        return self.path.parent.resolve() / f".work-{self.id}"  # whole: a worker may have another current folder
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Append observations."""
@@ -80,11 +80,11 @@ class Recorder:
         """Keep text and other facts that are no figures."""
         self.outcomes[case]["facts"] |= facts
 
-    def warn(self, case: str, code: str, message: str, remedy: str) -> None:
-        """Record a warning, once a code."""
+    def warn(self, case: str, launch: int, code: str, message: str, remedy: str) -> None:
+        """Record a warning of a launch (0 for the whole run), once a code."""
         warnings = self.outcomes[case]["warnings"]
         if code not in [warning["code"] for warning in warnings]:
-            warnings.append({"code": code, "message": message, "remedy": remedy})
+            warnings.append({"code": code, "message": message, "remedy": remedy, "launch": launch})
 
     def launch_done(self, block: str, launch: int) -> None:
         """Mark a launch of a block as complete: `resume` will not measure it again."""
@@ -195,6 +195,7 @@ def resume(path: Path) -> Recorder:
         complete = done.get(entry["block"], [])
         if complete and entry["launch"] not in complete:  # it failed in a launch that is measured again
             entry |= {"status": "ok", "reason": None, "launch": complete[0]}
+        entry["warnings"] = [warning for warning in entry["warnings"] if warning.get("launch") in complete]
         if complete:
             recorder.outcomes[entry["case"]] = entry
     recorder.save()

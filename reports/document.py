@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.compare import BreakEven, Comparison, Difference, Overall
-from harness.gate import Ruling
 from harness.stats import Estimate, Judgement
+from harness.verdict import Ruling
 
 
 @dataclass(frozen=True, kw_only=True)

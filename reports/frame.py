@@ -7,10 +7,11 @@ from typing import Any
 from harness import stats
 from harness.compare import BreakEven, Comparison, Overall, against_baselines, break_even, overall, rungs
 from harness.figures import Figures, figures
-from harness.gate import Ruling, ruling
+from harness.gate import ruling
 from harness.metrics import METRICS, TABLE
 from harness.spec import Block, Case
 from harness.store import Run
+from harness.verdict import Ruling
 from reports.document import CaseResult, Quantity, Result
 
 NEVER_STARTED = {"status": "interrupted", "reason": "the run ended before this case", "facts": {}, "warnings": []}
@@ -62,7 +63,7 @@ class Frame:
         if case.variant.compile == "none" or comparison is None or None in needed:
             return None
         step, base_cold, cold = (value or 0.0 for value in needed)
-        return break_even(cold - base_cold, step, comparison.judgement)
+        return break_even(cold - base_cold, step, comparison.judgement, self.run.suite.check_steps)
 
     def hardware(self, *cases: Case) -> tuple[str, ...]:
         """Return the hardware lines of where the cases ran, each once."""

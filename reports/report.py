@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from harness import names
 from harness.compare import COMPARED, Between, Comparison, between
-from harness.gate import Ruling
 from harness.stats import ONE_LAUNCH
 from harness.store import Run
+from harness.verdict import Ruling
 from reports.document import Cell, Change, Document, Note, Section, Table, filled
 from reports.frame import Frame, frame_of, result_of
 

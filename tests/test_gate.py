@@ -115,7 +115,30 @@ def test_a_base_that_fails_too_is_an_error_and_a_mended_one_an_improvement(tmp_p
     bench.script(base=broken, **broken)
     bench.gate(*SIDES, code=3)
     bench.script(base=broken)
-    assert "improved" in bench.gate(*SIDES, code=0)
+    out = " ".join(bench.gate(*SIDES, code=3).split())
+    assert "it works now" in out
+    assert "no case could be compared" in out
+
+
+@pytest.mark.parametrize("how", ["hang", "Unavailable"])
+def test_a_base_that_cannot_be_measured_here_is_no_improvement(tmp_path, how):
+    bench = Bench(tmp_path)
+    bench.script(base={"fail": {"verb": "build", "how": how}})
+    out = " ".join(bench.gate(*SIDES, "--set", "timeout=2", code=3).split())
+    assert "improved" not in out
+
+
+def test_a_control_that_fails_leaves_nothing_to_trust(tmp_path):
+    bench = Bench(tmp_path)
+    sides = {"base": STEP, "candidate": STEP, "control": {**STEP, "fail": {"verb": "measure", "how": "crash"}}}
+    (tmp_path / "script.json").write_text(json.dumps(sides))
+    assert "control error" in " ".join(bench.gate(*SIDES, code=3).split())
+
+
+def test_a_case_that_never_settles_is_unsure(tmp_path):
+    bench = Bench(tmp_path, seconds=0.08, noise=0.4)
+    bench.gate(*SIDES, "--budget", "1s", code=0)
+    assert verdicts(bench)["step_seconds"] == "unsure"
 
 
 def test_what_cannot_be_told_fails_only_where_the_policy_says_so(tmp_path):
@@ -190,6 +213,20 @@ def test_a_working_tree_with_changes_is_no_side_beside_a_commit(repository):
     assert "changes that no commit holds: own.py; commit or stash them" in said
 
 
+def test_a_run_is_not_resumed_with_other_code(repository):
+    process = repository.start("own.py", "--base", "HEAD~1")
+    events = repository.folder.glob
+    wait_until(lambda: any('"settle"' in path.read_text() for path in events("runs/.partial-*/events.jsonl")))
+    process.send_signal(signal.SIGINT)
+    path = process.communicate(timeout=30)[0].strip().splitlines()[-1]
+    repository.git("commit", "-q", "--allow-empty", "-m", "later")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = repository.command("run", "--resume", path)
+    done = subprocess.run(command, cwd=repository.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "check that one out" in done.stderr
+
+
 def test_a_commit_without_the_suite_is_named(repository):
     repository.git("mv", "own.py", "other.py")
     repository.git("commit", "-qam", "moved")
@@ -199,7 +236,8 @@ def test_a_commit_without_the_suite_is_named(repository):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["own.py"], "base and candidate are the same"),
+        (["own.py"], "has a variant that the two sides run differently"),
+        (["own.py", "--base", "v1", "--set", "launches=9"], "the gate finds out how many launches it takes"),
         (["own.py", "--base", "vl"], "no variant, interpreter label or git reference 'vl'; did you mean 'v1'?"),
         (["own.py", "--base-set", "batch=4"], "'batch' is no field of a variant"),
         (["own.py", "--base", "v1", "--candidate", "fast", "--policy", "none.toml"], "no policy 'none.toml'"),

@@ -58,17 +58,24 @@ def test_of_equally_specific_patterns_the_last_counts(policy):
 
 def test_a_pattern_may_name_the_block(policy):
     found = policy('[margins]\n"step_seconds @ mine" = 0.1\n' + ALLOW.replace('"a"', '"mine"'))
-    assert found.margin("step_seconds", "gpt--v1", block="mine") == 0.1
-    assert found.allowance("step_seconds", "gpt--v1", DAY, block="mine")
+    assert found.margin("step_seconds", "gpt--v1", "mine") == 0.1
+    assert found.allowance("step_seconds", DAY, "gpt--v1", "mine")
     assert found.margin("step_seconds", "gpt--v1") == METRICS["step_seconds"].margin
 
 
 def test_an_allowance_counts_for_its_cases_and_metrics_until_its_day_is_over(policy):
     found = policy(WHOLE)
-    assert found.allowance("memory_peak_bytes", "gpt-x", DAY).reason == "the larger cache of change 123"
-    assert found.allowance("memory_peak_bytes", "gpt-x", date(2027, 2, 1)) is None
-    assert found.allowance("memory_peak_bytes", "bert-x", DAY) is None
-    assert found.allowance("step_seconds", "gpt-x", DAY) is None
+    assert found.allowance("memory_peak_bytes", DAY, "gpt-x").reason == "the larger cache of change 123"
+    assert found.allowance("memory_peak_bytes", date(2027, 2, 1), "gpt-x") is None
+    assert found.allowance("memory_peak_bytes", DAY, "bert-x") is None
+    assert found.allowance("step_seconds", DAY, "gpt-x") is None
+
+
+def test_a_failing_case_is_allowed_only_by_name(policy):
+    entry = '[[allow]]\ncase = "*"\nreason = "r"\nexpires = 2999-01-01\n'
+    assert policy(entry).allowance("outcome", DAY, "gpt-x") is None
+    assert policy(entry).allowance("step_seconds", DAY, "gpt-x")
+    assert policy(entry + 'metric = "outcome"\n').allowance("outcome", DAY, "gpt-x")
 
 
 def test_the_nearest_pyproject_is_found_from_a_folder_below(tmp_path):

@@ -144,3 +144,40 @@ def test_precisions_modes_and_optimizers_run_or_say_why_not(tmp_path):
     for name, outcome in outcomes(opened).items():
         assert outcome["status"] == ("unavailable" if "tf32" in name else "ok"), (name, outcome["reason"])
         assert outcome["reason"] is None or "NVIDIA" in outcome["reason"]
+
+
+OWN = """
+from harness.spec import Block, Suite, Variant, Workload
+def suite():
+    work = Workload(task="pretraining/causal_lm", model="model.py", batch=2, length=16)
+    block = Block(workload=work, variants=[Variant(name="v1", device="cpu", threads=1)])
+    return Suite(name="own", question="?", blocks=[block], rounds=2, quality_steps=0)
+"""
+MODEL = """
+from suites.models import gpt
+SIZES = {}
+def build(attention, *, layers=1):
+    return gpt.build(lambda *a, **k: FACTOR * attention(*a, **k), layers=layers)
+"""
+
+
+def test_a_gate_on_commits_checks_each_side_in_its_own_tree(tmp_path):
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    git("init", "-qb", "main")
+    for factor in ("1.0", "2.0 / 2.0", "1.5"):
+        (tmp_path / "model.py").write_text(MODEL.replace("FACTOR", factor))
+        git("add", ".")
+        git("commit", "-qm", factor)
+    same = tandem(tmp_path, "gate", "own.py", "--base", "HEAD~2", "--candidate", "HEAD~1", "--budget", "1s", "--quiet")
+    assert same.returncode == 0, same.stdout + same.stderr  # one launch: unsure, and nothing is wrong
+    assert "outcome" in same.stdout
+    assert "wrong" not in same.stdout
+    other = tandem(tmp_path, "gate", "own.py", "--base", "HEAD~2", "--budget", "1s", "--quiet")
+    assert other.returncode == 1, other.stdout + other.stderr
+    statuses = [outcome["status"] for outcome in open_run(tmp_path / other.stdout.split()[-1]).outcomes]
+    assert statuses == ["ok", "wrong", "ok"]  # base, candidate, control

@@ -71,7 +71,7 @@ def test_a_damaged_run_is_a_sentence(tmp_path, damage, sentence):
 def test_resuming_keeps_complete_launches_and_drops_the_rest(tmp_path):
     recorder = create(tmp_path, SUITE, [], {}, [])
     recorder.outcome(CASE, SUITE.blocks[0].name, "ok", None, 1)
-    recorder.warn(CASE, "code", "message", "remedy")
+    recorder.warn(CASE, 1, "code", "message", "remedy")
     recorder.rows([(CASE, 1, 1, 1, 0, "step_seconds", 0.5)])
     recorder.launch_done(SUITE.blocks[0].name, 1)
     recorder.rows([(CASE, 2, 1, 1, 0, "step_seconds", 0.7)])

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from harness import load, names
-from harness.commands.options import Format, Output, Runs, interpreter, run_path, seconds
+from harness.commands.options import Format, Output, Runs, interpreter, run_path
 from harness.commands.report import deliver
 from harness.commands.run import created, leave, measured
 from harness.errors import UserError
+from harness.stopwatch import seconds
 
 if TYPE_CHECKING:
+    from harness.conditions import Conditions
     from harness.policy import Policy
     from harness.spec import Suite
 
@@ -51,9 +53,14 @@ def gate(
         judge_stored(suite, candidate_run, rules, runs, format, output)
         return
     interpreters = dict(interpreter(text) for text in python or [])
+    if own := [text for text in set_ or [] if text.partition("=")[0] in ("launches", "seeds")]:
+        raise UserError(
+            f"--set {own[0]}: the gate finds out how many launches it takes", "leave it out, or give --budget"
+        )
     asked, folders = load.load(suite, settings=set_ or [], axes=vary or [])
     sides = (base, base_set or []), (candidate, candidate_set or [])
-    asked, shown = two_sided(asked, sides, [*interpreters, "current"], seconds(budget) or rules.budget)
+    limit = rules.budget if budget is None else seconds(budget)
+    asked, shown = two_sided(asked, sides, [*interpreters, "current"], limit)
     measure_and_judge(suite, asked, folders, interpreters, shown, rules, runs, quiet, format, output)
 
 
@@ -65,7 +72,7 @@ def two_sided(asked: "Suite", sides: Any, labels: list[str], budget: float | Non
     was, now = (side(name, settings, asked, labels, commit_of) for name, settings in sides)
     made = gate_suite(asked, was, now, budget)
     revisions = {case.variant.revision for case in made.cases}
-    if revisions > {""}:  # a commit against the working tree, which must be one, too
+    if revisions != {""}:  # the suite is read from the working tree, which must be a commit, too
         refuse_changes()
     return made, {"base": was.name, "candidate": now.name}
 
@@ -84,17 +91,31 @@ def measure_and_judge(
         load.check_names(asked, folders, interpreters)
         refuse_missing(name, asked, folders)
         data = load.prepare_data(asked, load.cache() / "data", folders)
+        conditions = Conditions(
+            data=data,
+            configs={block.name: load.config(block, folders) for block in asked.blocks},
+            interpreters=interpreters,
+            folders=[*folders, Path.cwd()],
+        )
+        refuse_base(asked, conditions)
         recorder = created(runs, asked, data, folders, {"gate": {**shown, "policy": rules.to_json()}})
-    conditions = Conditions(
-        data=data,
-        configs={block.name: load.config(block, folders) for block in asked.blocks},
-        interpreters=interpreters,
-        folders=[*folders, Path.cwd()],
-    )
     sealed = measured(asked, recorder, conditions, watch, quiet=quiet)
     if output is not None:
         deliver(document_of([sealed]), format, output)
-    leave(sealed)
+    leave(sealed, "terminal" if output else format)
+
+
+def refuse_base(asked: "Suite", conditions: "Conditions") -> None:
+    """Raise UserError if the base's interpreter cannot run a case that the candidate's can."""
+    from harness.run import refusals
+
+    if len({case.variant.torch for case in asked.cases}) == 1:  # then both sides can do the same
+        return
+    reasons = refusals(asked, conditions)
+    for block in asked.blocks:
+        base, candidate, _ = (reasons[case.id] for case in block.cases)
+        if base and not candidate:
+            raise UserError(f"the base cannot run {block.name}: {base}", "gate a suite without that variant")
 
 
 def refuse_missing(suite: str, asked: "Suite", folders: list[Path]) -> None:
@@ -115,12 +136,12 @@ def judge_stored(base: str, candidate: str, rules: "Policy", runs: Path, format:
     """Judge one stored run against another, report and leave with the exit code."""
     from datetime import date
 
-    from harness import gate as judging
     from harness.figures import figures
     from harness.store import open_run
+    from harness.stored import stored
     from reports.report import ruling_of
 
     opened = [figures(open_run(run_path(name, runs))) for name in (base, candidate)]
-    ruling = judging.stored(opened[0], opened[1], rules, date.today())
+    ruling = stored(opened[0], opened[1], rules, date.today())
     deliver(ruling_of(opened[1].run, ruling), format, output)
     raise SystemExit(ruling.code)

@@ -31,20 +31,9 @@ def run_path(name: str, runs: Path, baselines: Path = Path("baselines")) -> Path
     raise UserError(f"no run {name!r}", f"give a path, an id in {runs}, `latest`, or `baseline:NAME`")
 
 
-def seconds(budget: Optional[str]) -> Optional[float]:
-    """Return the seconds in `90`, `90s`, `5m` or `1h`."""
-    if budget is None:
-        return None
-    unit = {"s": 1, "m": 60, "h": 3600}.get(budget[-1:], 0)
-    try:
-        return float(budget[:-1]) * unit if unit else float(budget)
-    except ValueError:
-        raise UserError(f"--budget {budget!r} is no time", "write seconds, or for instance 90s, 5m or 1h") from None
-
-
 def interpreter(text: str) -> tuple[str, str]:
     """Return label and path of `LABEL=PATH`."""
     label, _, path = text.partition("=")
     if not (label and os.access(path, os.X_OK) and Path(path).is_file()):
         raise UserError(f"--python {text!r}: no program there", "write LABEL=PATH, the path of a Python with torch")
-    return label, path
+    return label, os.path.abspath(path)  # not resolved: a virtual environment's Python is a link

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import typer
 
 from harness import exits, load, names
-from harness.commands.options import Runs, interpreter, run_path, seconds
+from harness.commands.options import Runs, interpreter, run_path
 from harness.commands.report import rendered
 from harness.errors import DISK, UserError
+from harness.stopwatch import seconds
 
 if TYPE_CHECKING:
     from harness.conditions import Conditions
     from harness.spec import Suite
     from harness.store import Recorder, Run
-
-FAILURES = ("wrong", "oom", "timeout", "error")
 
 
 def run(
@@ -78,7 +77,7 @@ def run(
             print_plan(asked, Conditions(data={}, configs=configs, interpreters=interpreters, folders=search))
             return
         data = load.prepare_data(asked, load.cache() / "data", folders)
-        recorder = reopened(begun, data) if begun else created(runs, asked, data, folders, marks)
+        recorder = reopened(begun, data, asked, folders) if begun else created(runs, asked, data, folders, marks)
     conditions = Conditions(data=data, configs=configs, interpreters=interpreters, folders=search, trace=not no_trace)
     leave(measured(asked, recorder, conditions, watch, quiet=quiet))
 
@@ -97,7 +96,8 @@ def measured(asked: "Suite", recorder: "Recorder", conditions: "Conditions", wat
     status = "complete"
     policy = gate.policy_of(recorder.meta)
     is_enough = gate.settled(policy) if policy else is_precise
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     try:
         with checked_out({case.variant.revision for case in asked.cases} - {""}, recorder.work / "trees") as trees:
             carry_out(asked, recorder, replace(conditions, trees=trees), progress, watch, is_enough)
@@ -118,20 +118,20 @@ def measured(asked: "Suite", recorder: "Recorder", conditions: "Conditions", wat
     return open_run(path)
 
 
-def leave(sealed: "Run") -> NoReturn:
+def leave(sealed: "Run", format: str = "terminal") -> NoReturn:
     """Print what a run says and, as the last line, its path; leave with its exit code."""
     from reports.report import BRIEF, BRIEF_GATE, document_of
 
     document = document_of([sealed], BRIEF_GATE if "gate" in sealed.meta else BRIEF)
     ruling = document.results[0].gate
-    print(rendered(document, "terminal"))
+    print(rendered(document, format))
     print(sealed.path)
     if sealed.meta["status"] == "interrupted":
         print(f"tandem: interrupted; finish it with `tandem run --resume {sealed.path}`", file=sys.stderr)
         sys.exit(exits.INTERRUPTED)
     if ruling:
         sys.exit(ruling.code)
-    sys.exit(exits.FAILED if any(outcome["status"] in FAILURES for outcome in sealed.outcomes) else exits.FINE)
+    sys.exit(exits.FAILED if any(outcome["status"] in exits.FAILURES for outcome in sealed.outcomes) else exits.FINE)
 
 
 def stopped(error: OSError, recorder: "Recorder") -> Exception:
@@ -158,11 +158,16 @@ def stored(begun: Path) -> "tuple[Suite, list[Path]]":
     return Suite.from_json(meta["suite"]), [Path(folder) for folder in meta["folders"]]
 
 
-def reopened(begun: Path, data: Any) -> "Recorder":
-    """Return a run for going on, if its data is what it began with."""
+def reopened(begun: Path, data: Any, asked: "Suite", folders: Sequence[Path]) -> "Recorder":
+    """Return a run for going on, if its code and data are what it began with."""
     from harness.store import read_meta, resume
 
     meta = read_meta(begun)
+    now = load.sources(asked, folders)
+    if changed := [name for name in now if now[name] != meta["sources"].get(name)]:
+        raise UserError(f"{changed[0]} has changed since run {meta['id']} began", "start a new run")
+    if "gate" in meta and meta["commit"] != commit():
+        raise UserError(f"run {meta['id']} began at commit {meta['commit']}, this is {commit()}", "check that one out")
     for name, manifest in data.items():
         if meta["data"][name]["sha256"] != manifest["sha256"]:
             raise UserError(f"data {name!r} has changed since run {meta['id']} began", "start a new run")
@@ -198,13 +203,9 @@ def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path], mark
 
 def commit() -> Optional[str]:
     """Return the git commit of the current folder, with `+` if it has changes; None where there is none."""
-    import subprocess
+    from harness.revisions import git
 
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
-    except FileNotFoundError:
-        return None
+    return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
 
 
 def print_plan(asked: "Suite", conditions: Any) -> None:

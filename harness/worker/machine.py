@@ -21,9 +21,9 @@ from harness.worker.device import Device
 
 GIB = 2**30
 COMPARABLE = (  # what must be equal for absolute times to be comparable
-    "cpu", "cpu_revision", "cores_physical", "cores_usable", "cpu_quota", "memory_gib", "governor", "turbo", "threads",
-    "allocator", "python", "torch", "torch_git", "compiler", "gpu", "gpu_memory_gib",
-    "capability", "driver", "cuda", "cudnn",
+    "device", "cpu", "cpu_revision", "cores_physical", "cores_usable", "cpu_quota", "memory_gib", "governor", "turbo",
+    "threads", "allocator", "python", "torch", "torch_git", "compiler", "gpu", "gpu_memory_gib", "capability",
+    "driver", "cuda", "cudnn",
 )  # fmt: skip
 CALIBRATIONS = 7  # of each probe: about 0.3 s in all
 SYSTEM = Path("/sys/devices/system/cpu")

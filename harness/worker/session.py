@@ -15,7 +15,7 @@ import torch
 from harness import names
 from harness.errors import Unavailable
 from harness.worker import clock, compiler, machine, precision, probes, reference
-from harness.worker.ability import refuse_strays, refusing, try_attention, usable_device
+from harness.worker.ability import refusing, strays, try_attention, usable_device
 from harness.worker.allocator import keep_memory
 from harness.worker.step import TrainingStep, clipper, layers, optimizer
 from harness.worker.trace import trace
@@ -59,7 +59,7 @@ class Session:
             device=self.device,
             accumulate=workload["accumulate"],
         )
-        refuse_strays(message.get("tree"))
+        self.tree = message.get("tree")
         clock.settle_garbage()
         self.dropout = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
 
@@ -75,6 +75,7 @@ class Session:
                 "weights_sha256": self.weights,
                 "batch_sha256": digest(self.step.work.batch(0)),
             },
+            "strays": strays(self.tree),
         }
 
     def check(self, message: Message) -> dict[str, Any]:
@@ -115,7 +116,8 @@ class Session:
             del peak["memory_peak_bytes"]
         counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}
         reasons = {name: value for name, value in compiling.items() if name.endswith("_reasons")}
-        return {"metrics": {**phases, **peak, **parts, **flop, **counts}, "facts": reasons}
+        metrics = {**phases, **peak, **parts, **flop, **counts}
+        return {"metrics": metrics, "facts": reasons, "strays": strays(self.tree)}
 
     def quality(self, message: Message) -> dict[str, Any]:
         """Train on to step `steps`, then score on held-out data with the model uncompiled."""
@@ -184,6 +186,8 @@ def why_not(variant: Message, message: Message) -> str | None:
     """Return why this interpreter and machine cannot run `variant`, or None; any other failure is left to the run."""
     attention = attention_of(variant, message)
     try:
+        if variant["allocator"] == "keep":
+            keep_memory()
         try_attention(variant, attention, usable_device(variant, attention))
     except Unavailable as error:
         return str(error)

@@ -1,11 +1,11 @@
 """Annotations for GitHub Actions, the most severe first: print them in a step of a workflow."""
 
-from harness.gate import Verdict
+from harness import exits
+from harness.verdict import Verdict
 from reports.document import Document
 from reports.formats._words import text
 from reports.formats.junit import sentence
 
-FAILURES = ("wrong", "oom", "timeout", "error")
 MOST = 10  # GitHub shows ten of each kind a step
 LEVELS = {"fail": "error", "error": "error", "unsure": "warning", "improved": "notice"}
 
@@ -20,7 +20,7 @@ def render(document: Document) -> str:
         for result in document.results
         if not result.gate
         for case in result.cases
-        if case.outcome in FAILURES
+        if case.outcome in exits.FAILURES
     ]
     more = [line("notice", "tandem", f"{len(lines) - MOST + 1} more are in the report")] if len(lines) > MOST else []
     return "".join(lines[: MOST - len(more)] + more)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
-from harness.gate import Ruling, Verdict
+from harness.verdict import Ruling, Verdict
 from reports.document import CaseResult, Document, Result
 from reports.formats._words import text, words
 from reports.views.gate import because, cell, plain

@@ -54,4 +54,4 @@ def grid(table: Table) -> str:
 
 def escape(outside: str) -> str:
     """Return a text so that Markdown shows it as it is."""
-    return SPECIAL.sub(r"\\\1", _words.text(outside))
+    return SPECIAL.sub(r"\\\1", _words.text(outside)).replace("@", "@\u2060")  # a word joiner: nobody is mentioned

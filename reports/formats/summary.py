@@ -1,5 +1,6 @@
 """Markdown for a pull request's comment or a CI job's summary: the answer first, the tables folded away."""
 
+import html
 from collections.abc import Iterator
 
 from reports.document import Document, Note, Section, Table
@@ -29,5 +30,6 @@ def parts(section: Section) -> Iterator[str]:
     for table in section.items:
         if isinstance(table, Table):
             below = "".join(f"\n<sub>{escape(line)}</sub>\n" for line in table.hardware)
-            title = escape(f"{section.title}: {table.title}")
+            # Inside HTML, where Markdown has no escapes.
+            title = html.escape(_words.text(f"{section.title}: {table.title}"))
             yield f"\n<details><summary>{title}</summary>\n\n{grid(table)}\n{below}\n</details>\n"

@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 
-from harness.gate import Ruling, Verdict
 from harness.metrics import METRICS
 from harness.policy import OUTCOME
 from harness.stats import Judgement, estimate
 from harness.stats import Verdict as Word
+from harness.verdict import Ruling, Verdict
 from reports.document import Cell, Change, Note, Quantity, Section, Status, Table, filled
 from reports.frame import Frame
 

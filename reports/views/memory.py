@@ -5,10 +5,13 @@ from reports.document import Cell, Change, Section, Table, filled
 from reports.frame import Frame
 
 ORDER = 60
-STEADY = {"steady peak": "memory_peak_bytes", "peak of the process": "memory_peak_maxrss_bytes"}
+STEADY = {
+    "steady peak": "memory_peak_bytes",
+    "peak of the process": "memory_peak_maxrss_bytes",
+    "reserved": "memory_reserved_bytes",
+}
 PARTS = {
     "cold peak": "memory_cold_peak_bytes",
-    "reserved": "memory_reserved_bytes",
     "parameters": "memory_parameters_bytes",
     "gradients": "memory_gradients_bytes",
     "optimizer": "memory_optimizer_bytes",

@@ -1,0 +1,76 @@
+"""The gate on two stored runs, which share no session: only what compares, and with a wider margin."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+
+from harness import looks
+from harness.compare import DRIFT, unlike
+from harness.errors import UserError
+from harness.figures import Figures
+from harness.metrics import METRICS, SPREAD
+from harness.policy import OUTCOME, Policy
+from harness.spec import Block, Case
+from harness.stats import log_ratio
+from harness.store import Run
+from harness.verdict import OVERALL, Ruling, Verdict, concluded, counts, decided, ended, turned
+
+
+def stored(base: Figures, candidate: Figures, policy: Policy, today: date) -> Ruling:
+    """Return what the gate says of two stored runs; raise UserError where they are not comparable."""
+    known = {case.id for case in candidate.run.suite.cases}
+    both = [(block, case) for block in base.run.suite.blocks for case in block.cases]
+    shared = [(block, case) for block, case in both if case.id in known]
+    refuse_unlike(base.run, candidate.run, [case for _, case in shared])
+    gone = [
+        Verdict(block=block.name, case=case.id, metric=OUTCOME, reason="the candidate's suite lacks it")
+        for block, case in both
+        if case.id not in known
+    ]
+    judged = [verdict for block, case in shared for verdict in of_sessions(base, candidate, block, case, policy)]
+    together = of_all_sessions(base, candidate, [case for _, case in shared], policy)
+    return concluded(base.run.id, candidate.run.id, [*gone, *judged, *together], policy, today)
+
+
+def refuse_unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> None:
+    """Raise UserError for two runs whose figures do not compare: no verdict is better than a wrong one."""
+    if not shared:
+        raise UserError(f"runs {base.id} and {candidate.id} share no case", "gate two runs of the same suite")
+    if differences := list(unlike(base, candidate, shared)):
+        fields = "; ".join(f"{item.field}: {item.base} against {item.candidate}" for item in differences)
+        raise UserError(
+            f"runs {base.id} and {candidate.id} are not comparable: {fields}",
+            "measure both sides in one `tandem gate SUITE`",
+        )
+
+
+def of_sessions(base: Figures, candidate: Figures, block: Block, case: Case, policy: Policy) -> Iterator[Verdict]:
+    """Yield the verdicts on one case of two runs; times may stray by as much as the calibration probes may."""
+    blank = Verdict(block=block.name, case=case.id, metric=OUTCOME)
+    yield ended(blank, base.outcomes.get(case.id), candidate.outcomes.get(case.id))
+    if not (base.is_measured(case) and candidate.is_measured(case)):
+        return
+    for metric in SPREAD:
+        before, after = (logs(side, case, metric) for side in (base, candidate))
+        is_once = max(len(before), len(after)) == 1  # scored from one seed: nothing says how much it varies
+        if (before or after) and not is_once:
+            stray = DRIFT if METRICS[metric].noise == "timed" else 0.0
+            margin = max(policy.margin(metric, case.id, block.name), stray)
+            yield decided(replace(blank, metric=metric), looks.between([before], [after], margin))
+    yield from counts(blank, base, case, candidate, case)
+
+
+def of_all_sessions(base: Figures, candidate: Figures, cases: Sequence[Case], policy: Policy) -> Iterator[Verdict]:
+    """Yield the verdict on the geometric mean of step times over the cases that both runs measured."""
+    metric = "step_seconds"
+    measured = [case for case in cases if logs(base, case, metric) and logs(candidate, case, metric)]
+    if len(measured) > 1:
+        before, after = ([logs(side, case, metric) for case in measured] for side in (base, candidate))
+        margin = max(policy.margin(metric, OVERALL), DRIFT)
+        yield decided(Verdict(block=OVERALL, case=OVERALL, metric=metric), looks.between(before, after, margin))
+
+
+def logs(side: Figures, case: Case, metric: str) -> list[float]:
+    """Return the logs of a figure, one a launch, turned so that above is worse."""
+    values = side.of(case, metric).values() if side.is_measured(case) else ()
+    return turned([log_ratio(1.0, value) for value in values], metric)
