@@ -8,6 +8,7 @@ import typer
 from harness import exits
 from harness.commands import baseline
 from harness.commands.compare import compare
+from harness.commands.doctor import doctor
 from harness.commands.gate import gate
 from harness.commands.history import history
 from harness.commands.list import list_names
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("list")(list_names)
-for command in (run, gate, merge, compare, report, history):
+for command in (run, gate, merge, compare, report, history, doctor):
     app.command()(command)
 app.add_typer(baseline.app, name="baseline")
 

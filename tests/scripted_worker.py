@@ -1,8 +1,8 @@
 """A worker without torch: answers from a script, and fails as it is told to.
 
 The script is JSON: variant name -> {"seconds": of a step, "noise": its relative spread, "loss", "errors",
-"fail": {"verb", "how", "from_launch"?}}. `python tests/scripted_worker.py SCRIPT.json --cli run ...` runs the
-command line with this worker in place of the real one.
+"observed": metrics, "fail": {"verb", "how", "from_launch"?}}. `python tests/scripted_worker.py SCRIPT.json --cli run
+...` runs the command line with this worker in place of the real one.
 """
 
 import json
@@ -58,7 +58,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         "build": {"metrics": AMOUNTS, "facts": FACTS | line.get("facts", {})},
         "check": {"seconds": [0.1], "losses": [loss] * message.get("steps", 0), "errors": errors},
         "quality": {"losses": [loss], "metrics": {"held_out_loss": loss}},
-        "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8}},
+        "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8} | line.get("observed", {})},
         "trace": {"operators": OPERATORS, "attention_actual": "formula"},
         "release": {"verb": "release"},
     }[verb]  # fmt: skip

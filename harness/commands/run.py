@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -17,7 +17,8 @@ from harness.stopwatch import seconds
 
 if TYPE_CHECKING:
     from harness.conditions import Conditions
-    from harness.spec import Suite
+    from harness.ratios import Ratios
+    from harness.spec import Block, Suite
     from harness.store import Recorder, Run
 
 
@@ -82,8 +83,11 @@ def run(
     leave(measured(asked, recorder, conditions, watch, quiet=quiet))
 
 
-def measured(asked: "Suite", recorder: "Recorder", conditions: "Conditions", watch: Any, *, quiet: bool) -> "Run":
-    """Carry out a run and return it, sealed whatever happened."""
+def measured(
+    asked: "Suite", recorder: "Recorder", conditions: "Conditions", watch: Any, *, quiet: bool,
+    is_enough: "Optional[Callable[[Block, Ratios], bool]]" = None,
+) -> "Run":  # fmt: skip
+    """Carry out a run and return it, sealed whatever happened; `is_enough` stands for the run's own rule to stop."""
     from dataclasses import replace
 
     from harness import gate
@@ -95,7 +99,7 @@ def measured(asked: "Suite", recorder: "Recorder", conditions: "Conditions", wat
     progress = Progress(asked, quiet=quiet)
     status = "complete"
     policy = gate.policy_of(recorder.meta)
-    is_enough = gate.settled(policy) if policy else is_precise
+    is_enough = is_enough or (gate.settled(policy) if policy else is_precise)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
