@@ -9,7 +9,7 @@ import numpy as np
 from ruptures import KernelCPD
 from scipy.special import betaincinv
 
-from harness.stats import POWER, log_ratio, quantile
+from harness.stats import POWER, Launches, log_ratio, quantile
 
 FALSE_ALARMS = 0.05  # share of series without any change, of normal noise, in which one is found, at most
 SEGMENT = 2  # runs that a level lasts at least: a single odd run is no change
@@ -80,12 +80,12 @@ def by_chance(count: int, number: int) -> float:
     return float(betaincinv((count - number - 1) / 2, number / 2, FALSE_ALARMS / 2**number / ways))
 
 
-def squares(series: "np.ndarray", ends: Sequence[int]) -> float:
+def squares(series: Launches, ends: Sequence[int]) -> float:
     """Return the sum of squares about the mean of each segment."""
     return sum(float(((part - part.mean()) ** 2).sum()) for part in np.split(series, ends[:-1]))
 
 
-def detectable(series: "np.ndarray", is_ratio: bool) -> float:
+def detectable(series: Launches, is_ratio: bool) -> float:
     """Return the lasting change halfway that would be found 4 times in 5, from a series without any."""
     count, half, freedom = len(series), len(series) // 2, len(series) - 2
     critical = math.sqrt(freedom * (1 / by_chance(count, 1) - 1))  # of Student's t between the halves

@@ -7,7 +7,6 @@ makes of this machine's noise, and no more than those launches know of it (docs/
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from harness.figures import Figures
 from harness.looks import Decision
 from harness.metrics import METRICS
 from harness.spec import Block, Case
+from harness.stats import Launches
 from harness.verdict import Verdict, counted
 
 GATES = 200
@@ -117,10 +117,10 @@ def gates(effects: Effects, control: Effects, draw: np.random.Generator) -> list
     return [looks.decide(wide[drawn].tolist(), strays[drawn].tolist(), margin) for drawn in draws]
 
 
-def widened(effects: Effects) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def widened(effects: Effects) -> Launches:
     """Return effects about the same mean whose draws vary as the launches do: plain ones vary by (n - 1) / n of it."""
     values = np.asarray(effects, dtype=float)
-    wide: np.ndarray[Any, np.dtype[np.float64]] = (values - values.mean()) * math.sqrt(len(values) / (len(values) - 1))
+    wide: Launches = (values - values.mean()) * math.sqrt(len(values) / (len(values) - 1))
     wide += values.mean()
     return wide
 
