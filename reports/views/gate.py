@@ -12,7 +12,7 @@ from reports.document import Cell, Change, Note, Quantity, Section, Status, Tabl
 from reports.frame import Frame
 
 ORDER = 5
-WORDS: dict[str, Word] = {"pass": "same", "fail": "worse", "improved": "better", "unsure": "unsure"}
+WORDS: dict[str, Word] = {"fail": "worse", "improved": "better", "unsure": "unsure"}
 
 
 def view(frame: Frame) -> Section:
@@ -64,6 +64,8 @@ def cell(item: Verdict) -> Cell:
     """Return a verdict as a cell: a ratio where there is one."""
     if item.metric == OUTCOME or item.verdict == "error":
         return Status(outcome=item.verdict) if item.verdict in ("fail", "error") else item.verdict
+    if item.verdict == "pass":  # not "same": it may as well be a little better
+        return f"pass ({item.low:.2f}–{item.high:.2f})" if math.isfinite(item.low) else "pass"
     return Change(
         judgement=Judgement(
             ratio=item.ratio, low=item.low, high=item.high, verdict=WORDS[item.verdict], detectable=item.detectable,
