@@ -25,7 +25,7 @@ GATES = 200
 ALARMS = 0.05  # what the gate's rule allows itself
 SURE = 0.95  # the share of gates in which the largest slowdown must be caught
 CONFIDENCE = 0.95
-MEMORIES = ("memory_peak_bytes", "memory_peak_maxrss_bytes")
+MEMORIES = ("memory_allocated_peak_bytes", "memory_peak_bytes", "memory_peak_maxrss_bytes")
 Effects = Sequence[float]
 
 

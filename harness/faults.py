@@ -9,9 +9,10 @@ from harness.spec import Block, Suite, Variant, Workload
 
 FILE = "faults.py"
 LEVELS = (0.02, 0.05, 0.10, 0.20)
-PROBE = 2000
-"""Matrix products in each attention of the probe: more than the base's own step takes, so that one can be told."""
-GROWTH = 0.03  # of the base's peak memory: three times the margin
+PROBE = 200
+"""Matrix products in each attention of the probe: as many as can be told from the base's own step, and not so many that
+one of them costs more or less than one of a slowdown's few."""
+GROWTH = 0.02  # of the base's peak memory: twice the margin
 SCALED = 1.01
 BASE, CONTROL, AGAIN, PROBED, GROWN, WRONG = "base", "control", "again", "probe", "more memory", "wrong numbers"
 WHOLE, BROKEN = "compiled", "graph break"

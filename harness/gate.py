@@ -10,6 +10,7 @@ from harness.compare import log_ratios
 from harness.figures import Figures
 from harness.looks import Decision
 from harness.metrics import METRICS, SPREAD
+from harness.outcome import is_owed
 from harness.policy import OUTCOME, Policy
 from harness.ratios import Ratios
 from harness.spec import Block, Case
@@ -60,7 +61,10 @@ def of_block(found: Figures, block: Block, policy: Policy) -> Iterator[Verdict]:
     """Yield the verdicts on one block: how the sides ended, then each metric that one of them has."""
     base, candidate, control = block.cases
     blank = Verdict(block=block.name, case=candidate.id, metric=OUTCOME)
-    yield ended(blank, *(found.outcomes.get(case.id) for case in block.cases))
+    outcome = ended(blank, *(found.outcomes.get(case.id) for case in block.cases))
+    if outcome.verdict == "fail" and found.run.suite.retry and is_owed(found.outcomes[candidate.id]):
+        outcome = replace(outcome, verdict="unsure", reason=f"{outcome.reason}; no fresh launch has confirmed it")
+    yield outcome
     if not (found.is_measured(base) and found.is_measured(candidate)):
         return
     unsettled = [case.variant.name for case in block.cases if UNSETTLED in codes(found, case)]

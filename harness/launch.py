@@ -13,6 +13,7 @@ from harness import pace, sentinel
 from harness.conditions import Conditions
 from harness.correct import disagreement, is_as_asked
 from harness.errors import UserError
+from harness.outcome import is_owed
 from harness.peer import CaseFailure, Peer
 from harness.plan import turns
 from harness.progress import Progress
@@ -60,8 +61,11 @@ class Launch:
         return self.number == 1
 
     def still_works(self, case: Case) -> bool:
-        """Tell whether the case has not failed in an earlier launch."""
-        return bool(self.recorder.outcomes.get(case.id, {}).get("status", "ok") == "ok")
+        """Tell whether the case has not failed in an earlier launch, or is owed a fresh one."""
+        outcome = self.recorder.outcomes.get(case.id)
+        if outcome and self.suite.retry and is_owed(outcome):
+            self.recorder.retry(case.id)
+        return outcome is None or outcome["status"] == "ok"
 
     def run(self, ratios: Ratios) -> None:
         """Measure; whatever happens, no worker is left alive."""

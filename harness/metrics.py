@@ -82,6 +82,7 @@ TABLE = (
     count("recompiles", "1", "compilations after the first of the same code"),
     count("kernels_per_step", "1", "GPU kernels of a step, from the trace"),
     memory("memory_peak_bytes", "highest memory of a steady step (CUDA: allocated; CPU: resident, VmHWM)"),
+    memory("memory_allocated_peak_bytes", "highest memory that tensors took in a step (CPU; CUDA: memory_peak_bytes)"),
     memory("memory_peak_maxrss_bytes", "highest resident memory of the process so far, where it cannot be reset"),
     memory("memory_cold_peak_bytes", "highest memory up to the first backward pass, compiling included"),
     memory("memory_reserved_bytes", "highest memory that CUDA's caching allocator reserved"),
@@ -125,6 +126,7 @@ TABLE = (
 METRICS = {metric.name: metric for metric in TABLE}
 SPREAD = (  # what is compared and varies from launch to launch
     "step_seconds",
+    "memory_allocated_peak_bytes",
     "memory_peak_bytes",
     "memory_peak_maxrss_bytes",
     "memory_reserved_bytes",

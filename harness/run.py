@@ -10,6 +10,7 @@ from harness import pace
 from harness.conditions import Conditions
 from harness.launch import Launch
 from harness.metrics import METRICS
+from harness.outcome import is_owed
 from harness.peer import CaseFailure
 from harness.progress import Progress
 from harness.ratios import Ratios
@@ -50,13 +51,14 @@ def carry_out_block(
     is_enough: Callable[[Block, Ratios], bool],
 ) -> None:
     """Measure launch after launch until all are done, it is enough, or the budget is used up."""
-    start, longest = perf_counter(), 0.0
+    start, longest, works = perf_counter(), 0.0, True
     ratios = Ratios(block)
     for number in range(1, suite.launches + 1):
         if recorder.is_done(block.name, number):
             ratios.add(recorder.launch_rows({case.id for case in block.cases}, number))
             continue
-        if is_enough(block, ratios):
+        owes = suite.retry and number > 1 and any(is_owed(recorder.outcomes[case.id]) for case in block.cases)
+        if (is_enough(block, ratios) or not works) and not owes:
             break
         if not pace.fits_budget(perf_counter() - start, longest, budget):
             out_of_budget(block, number - 1, recorder)
@@ -64,9 +66,7 @@ def carry_out_block(
         began = perf_counter()
         launch = Launch(suite, block, number, recorder, conditions, progress, watch)
         launch.run(ratios)
-        longest = max(longest, perf_counter() - began)
-        if not launch.cases:
-            break
+        longest, works = max(longest, perf_counter() - began), bool(launch.cases)
     progress.block_done(block)
 
 

@@ -69,6 +69,7 @@ def gate_suite(suite: Suite, base: Side, candidate: Side, budget: float | None) 
         launches=LAUNCHES,
         rounds=max(suite.rounds, ROUNDS),
         seeds=LAUNCHES if suite.quality_steps else 1,
+        retry=True,
         budget=suite.budget if budget is None else budget,
     )
 

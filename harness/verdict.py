@@ -10,6 +10,7 @@ from harness import exits
 from harness.figures import Figures
 from harness.looks import Decision
 from harness.metrics import COMPILED, METRICS
+from harness.outcome import earlier
 from harness.policy import OUTCOME, Policy
 from harness.spec import Case
 
@@ -125,21 +126,21 @@ def ended(blank: Verdict, *outcomes: Mapping[str, Any] | None) -> Verdict:
     that runs out of time, fails later or cannot run here leaves nothing to compare with.
     """
     status = [outcome["status"] if outcome else "interrupted" for outcome in outcomes]
-    reasons = "; ".join(
-        f"{name} {outcome['status']}: {outcome['reason']}"
-        for name, outcome in zip((BASE, CANDIDATE, CONTROL), outcomes, strict=False)
-        if outcome and outcome["reason"]
-    )
+    sides = [(name, outcome) for name, outcome in zip((BASE, CANDIDATE, CONTROL), outcomes, strict=False) if outcome]
+    reasons = "; ".join(f"{name} {said['status']}: {said['reason']}" for name, said in sides if said["reason"])
+    once = "; ".join(f"{name} failed once, {said['message']}" for name, item in sides if (said := earlier(item)))
     was, now, *again = status
     if "interrupted" in status:
         return replace(blank, reason=reasons or "it was not measured")
+    if {*status} == {"ok"} and once:
+        return replace(blank, reason=f"{once}; not again in a fresh launch")
     if was == now == "unavailable":
         return replace(blank, verdict="pass", reason=f"this machine can run neither side: {reasons}")
     if was == "ok" and now != "ok":
-        return replace(blank, verdict="fail", reason=reasons)
+        return replace(blank, verdict="fail", reason="; ".join(filter(None, [reasons, once])))
     if {*status} == {"ok"}:
         return replace(blank, verdict="pass", reason="both sides ran")
-    is_mended = now == "ok" and was in MENDABLE and outcomes[0] is not None and outcomes[0]["launch"] == 1
+    is_mended = now == "ok" and was in MENDABLE and (earlier(sides[0][1]) or sides[0][1])["launch"] == 1
     if is_mended and all(other == was for other in again):
         return replace(blank, verdict="improved", reason=f"it works now; {reasons}")
     return replace(blank, verdict="error", reason=reasons)

@@ -1,8 +1,8 @@
 """A worker without torch: answers from a script, and fails as it is told to.
 
 The script is JSON: variant name -> {"seconds": of a step, "noise": its relative spread, "loss", "errors",
-"observed": metrics, "fail": {"verb", "how", "from_launch"?}}. `python tests/scripted_worker.py SCRIPT.json --cli run
-...` runs the command line with this worker in place of the real one.
+"observed": metrics, "fail": {"verb", "how", "from_launch"?, "to_launch"?}}. `python tests/scripted_worker.py
+SCRIPT.json --cli run ...` runs the command line with this worker in place of the real one.
 """
 
 import json
@@ -42,7 +42,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         state |= {"line": lines.get(name) or lines.get(role, {}), "draw": random.Random(f"{name}{state['launch']}")}
     line = state.get("line", {})
     wanted = line.get("fail", {})
-    if wanted.get("verb") == verb and state["launch"] >= wanted.get("from_launch", 1):
+    if wanted.get("verb") == verb and wanted.get("from_launch", 1) <= state["launch"] <= wanted.get("to_launch", 99):
         return fail(wanted["how"])
     loss, errors = line.get("loss", 1.0), line.get("errors", {"output_error": 1e-6})
     if verb == "measure":

@@ -102,15 +102,38 @@ def test_a_loss_that_is_allowed_passes_with_its_reason(tmp_path):
     assert "the safer kernel" in " ".join(out.split())
 
 
-def test_a_newly_failing_case_is_a_regression(tmp_path):
-    bench = Bench(tmp_path, fail={"verb": "check", "how": "RuntimeError"})
-    out = bench.gate(*SIDES, code=1)
-    assert "candidate error: RuntimeError" in " ".join(out.split())
+def test_a_newly_failing_case_is_a_regression_once_a_fresh_launch_has_failed_too(tmp_path):
+    bench = Bench(tmp_path, fail={"verb": "build", "how": "RuntimeError"})
+    said = " ".join(bench.gate(*SIDES, code=1).split())
+    assert ": outcome - candidate error: RuntimeError" in said
+    assert "candidate failed once, error in launch 1: RuntimeError" in said
+
+
+@pytest.mark.parametrize(("side", "launch"), [("candidate", 1), ("candidate", 3), ("control", 2)])
+def test_a_case_that_fails_in_one_launch_only_cannot_be_told(tmp_path, side, launch):
+    once = {"fail": {"verb": "measure", "how": "crash", "from_launch": launch, "to_launch": launch}}
+    bench = Bench(tmp_path)
+    (tmp_path / "script.json").write_text(
+        json.dumps(dict.fromkeys(("base", "candidate", "control"), STEP) | {side: STEP | once})
+    )
+    said = " ".join(bench.gate(*SIDES, code=0).split())
+    assert f"{side} failed once, error in launch {launch}" in said
+    assert verdicts(bench)["outcome"] == verdicts(bench)["step_seconds"] == "unsure"
+
+
+def test_a_failure_that_no_launch_could_confirm_fails_nothing(tmp_path):
+    bench = Bench(tmp_path, fail={"verb": "build", "how": "RuntimeError"})
+    out = bench.gate(*SIDES, "--budget", "0.1s", code=3)  # nothing else could be compared
+    assert "no fresh launch has confirmed it" in " ".join(out.split())
+
+
+def test_numbers_that_are_wrong_are_wrong_at_once(tmp_path):
+    out = Bench(tmp_path, errors={"output_error": 0.5}).gate(*SIDES, code=1)
     assert open_run(tmp_path / out.strip().splitlines()[-1]).samples().launch.max() == 1
 
 
 def test_a_base_that_fails_too_is_an_error_and_a_mended_one_an_improvement(tmp_path):
-    broken = {"fail": {"verb": "check", "how": "RuntimeError"}}
+    broken = {"fail": {"verb": "build", "how": "RuntimeError"}}
     bench = Bench(tmp_path, **broken)
     bench.script(base=broken, **broken)
     bench.gate(*SIDES, code=3)

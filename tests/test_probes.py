@@ -126,6 +126,31 @@ def test_the_cold_peak_forgets_nothing():
     assert int(run_python(code)) > 150 * 2**20
 
 
+class Wasteful(nn.Linear):
+    """A layer that makes 50 MiB and gives them back."""
+
+    def forward(self, x):
+        return super().forward(x) + 0 * torch.ones(50 * 2**18).sum()
+
+
+def test_the_peak_of_tensors_repeats_to_the_byte():
+    plain, wasteful = (step_of(layer(8, 4), torch.ones(32, 8)) for layer in (nn.Linear, Wasteful))
+
+    def peak(step):
+        return probes.allocated_peak(step, 1, CPU)["memory_allocated_peak_bytes"]
+
+    assert peak(plain) > 0  # the first step, which makes the optimizer's state
+    peaks = [peak(plain) for _ in range(3)]
+    assert len({*peaks}) == 1
+    assert peak(wasteful) - peaks[0] == pytest.approx(50 * 2**20, rel=0.01)
+    before, kept = peak(plain), torch.ones(2**20)
+    assert peak(plain) == before + kept.nbytes
+
+
+def test_a_gpu_keeps_its_peak_of_tensors_itself():
+    assert probes.allocated_peak(None, 0, Device("cuda")) == {}
+
+
 def test_where_the_peak_cannot_be_reset_the_key_says_so(monkeypatch):
     monkeypatch.setattr(probes, "forget_peak", lambda device: False)
     with probes.memory_peak(CPU) as peak:

@@ -180,6 +180,25 @@ def test_the_interval_holds_the_truth_in_95_of_100_runs() -> None:
     assert share(2000, holds) == pytest.approx(0.95, abs=0.015)
 
 
+@pytest.mark.parametrize("spread", [0.005, 0.01, 0.02])
+def test_the_interval_over_measured_launches_holds_the_truth_as_often(spread: float) -> None:
+    """Launches as they are measured: each the median over rounds that wobble, on a machine that drifts for both."""
+    truth, rounds = math.log1p(0.05), range(40)
+
+    def launch(draw: np.random.Generator) -> float:
+        drift = draw.normal(0, 0.1, len(rounds)).cumsum()
+        base = dict(zip(rounds, np.exp(drift + draw.normal(0, 0.02, len(rounds))), strict=True))
+        offset = truth + draw.normal(0, spread)
+        candidate = dict(zip(rounds, np.exp(drift + offset + draw.normal(0, 0.02, len(rounds))), strict=True))
+        return paired_log_ratio(base, candidate)
+
+    def holds(draw: np.random.Generator) -> bool:
+        found = judge([launch(draw) for _ in range(5)], MARGIN, "lower")
+        return found.low <= 1.05 <= found.high
+
+    assert 0.94 <= share(2000, holds) <= 0.965
+
+
 def test_identical_code_is_seldom_called_different() -> None:
     assert share(2000, lambda draw: judge(list(draw.normal(0, 0.05, 3)), MARGIN, "lower").verdict in FLIPPED) < 0.03
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_flatten
 
 from harness.worker.clock import split
@@ -79,6 +80,31 @@ def process_peak() -> dict[str, int]:
     """Return the highest resident memory of this process since it began."""
     unit = 1 if sys.platform == "darwin" else 1024
     return {"memory_peak_maxrss_bytes": getrusage(RUSAGE_SELF).ru_maxrss * unit}
+
+
+def allocated_peak(step: Any, index: int, device: Device) -> dict[str, int]:
+    """Run a step; return the highest memory that tensors took in it, in bytes, from what the CPU's allocator did.
+
+    Unlike resident memory it repeats to the byte: it does not depend on which freed pages the process still has.
+    Nothing for a GPU, whose allocator keeps this peak itself.
+    """
+    if device.kind != "cpu":
+        return {}
+    gc.collect()
+    tensors = (item for item in gc.get_objects() if type(item) in (torch.Tensor, torch.nn.Parameter))
+    held = storages([item for item in tensors if item.device.type == "cpu" and item.layout is torch.strided])
+    total = top = sum(held.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step(index)
+    for event in sorted(profiler.profiler.kineto_results.events(), key=began):
+        total += event.nbytes() if event.name() == "[memory]" else 0  # below 0 where it is given back
+        top = max(top, total)
+    return {"memory_allocated_peak_bytes": top}
+
+
+def began(event: Any) -> float:
+    """Return when an event of the profiler began."""
+    return float(event.start_ns() if hasattr(event, "start_ns") else event.start_us())  # before torch 2.4
 
 
 def allocator(device: Device) -> Any:

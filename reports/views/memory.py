@@ -7,6 +7,7 @@ from reports.frame import Frame
 ORDER = 60
 STEADY = {
     "steady peak": "memory_peak_bytes",
+    "of tensors": "memory_allocated_peak_bytes",
     "peak of the process": "memory_peak_maxrss_bytes",
     "reserved": "memory_reserved_bytes",
 }
