@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import stats
 from harness.errors import UserError
-from harness.figures import Figures, figures
+from harness.figures import Figures
 from harness.metrics import COMPILED, METRICS, SPREAD
 from harness.spec import Block, Case
 from harness.stats import Caution, Judgement
@@ -77,11 +77,6 @@ class Between:
     comparisons: tuple[Comparison, ...]
 
 
-def compare(run: Run) -> list[Comparison]:
-    """Return each variant against its block's baseline."""
-    return against_baselines(figures(run))
-
-
 def against_baselines(found: Figures) -> list[Comparison]:
     """Return each measured variant against its block's baseline, in every metric that both have."""
     return [
@@ -119,13 +114,8 @@ def overall(found: Figures) -> list[Overall]:
     ]  # fmt: skip
 
 
-def compare_runs(base: Run, candidate: Run) -> Between:
-    """Return the cases that both runs hold, candidate against base, unless the runs are unlike."""
-    return between(figures(base), figures(candidate))
-
-
 def between(base: Figures, candidate: Figures) -> Between:
-    """Return what `compare_runs` does, of runs already reduced."""
+    """Return the cases that both runs hold, candidate against base, unless the runs are unlike."""
     known = {case.id for case in candidate.run.suite.cases}
     shared = [(block, case) for block in base.run.suite.blocks for case in block.cases if case.id in known]
     if not shared:

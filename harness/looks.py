@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
-from harness.stats import POWER, quantile, standard_error
+from harness.stats import POWER, Mean, mean
 
 LOOKS = (5, 8, 11)
 ALPHA = 0.05  # one-sided, over all looks
@@ -39,19 +37,6 @@ class Decision:
     """The margin that was applied: that of the policy, or the noise floor where that is larger."""
     detectable: float = math.nan
     """The smallest true effect that this look would find 4 times in 5."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean:
-    """An effect with its standard error and degrees of freedom."""
-
-    center: float
-    error: float
-    freedom: float
-
-    def half(self, alpha: float) -> float:
-        """Return how far a one-sided bound at `alpha` lies from the centre."""
-        return quantile(1 - alpha, self.freedom) * self.error
 
 
 def decide(effects: Launches, control: Launches, margin: float) -> Decision:
@@ -122,20 +107,6 @@ def in_halves(
 def parts(samples: Sequence[Launches]) -> list[list[Launches]]:
     """Return all launches of each sample, then the first, third, ... of each, then the others."""
     return [[*samples], [sample[::2] for sample in samples], [sample[1::2] for sample in samples]]
-
-
-def mean(samples: Sequence[Launches], weights: Sequence[float] = (1.0,)) -> Mean:
-    """Return the weighted sum of the means of independent samples (degrees of freedom: Welch-Satterthwaite)."""
-    values = [np.asarray(sample, dtype=float) for sample in samples]
-    if not values or min(map(len, values)) < 2 or not all(np.isfinite(sample).all() for sample in values):
-        return Mean(center=math.nan, error=math.nan, freedom=math.nan)
-    errors = [(weight * standard_error(sample)) ** 2 for weight, sample in zip(weights, values, strict=True)]
-    spread = sum(error**2 / (len(sample) - 1) for error, sample in zip(errors, values, strict=True))
-    return Mean(
-        center=sum(weight * float(sample.mean()) for weight, sample in zip(weights, values, strict=True)),
-        error=math.sqrt(sum(errors)),
-        freedom=sum(errors) ** 2 / spread if spread > 0 else float(sum(map(len, values)) - len(values)),
-    )
 
 
 def weighed(effect: Mean, control: Mean, policy: float, alpha: float, launches: int) -> Decision:

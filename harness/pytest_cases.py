@@ -62,8 +62,12 @@ class BlockOfTests(pytest.Collector):
         """Make the data, and a folder for what the workers write."""
         self.folder = TemporaryDirectory(prefix="tandem-")
         self.recorder = store.create(Path(self.folder.name), self.suite, sys.argv, {}, [])
+        try:
+            data = load.prepare_data(self.suite, load.cache() / "data", self.folders)
+        except UserError as error:
+            pytest.fail(str(error), pytrace=False)
         self.conditions = Conditions(
-            data=load.prepare_data(self.suite, load.cache() / "data", self.folders),
+            data=data,
             configs={self.block.name: load.config(self.block, self.folders)},
             folders=[*self.folders, Path.cwd()],
         )

@@ -59,6 +59,19 @@ class Judgement:
     confidence: float = CONFIDENCE
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """An effect with its standard error and degrees of freedom."""
+
+    center: float
+    error: float
+    freedom: float
+
+    def half(self, alpha: float) -> float:
+        """Return how far a one-sided bound at `alpha` lies from the centre."""
+        return quantile(1 - alpha, self.freedom) * self.error
+
+
 def estimate(values: Iterable[float]) -> Estimate:
     """Return the mean over launches with its interval by Student's t."""
     launches = np.asarray(list(values), dtype=float)
@@ -99,16 +112,12 @@ def judge_unpaired(
     base: Sequence[float], candidate: Sequence[float], margin: float, better: Better, warnings: Sequence[Caution] = ()
 ) -> Judgement:
     """Return the verdict on values of two sessions, one a launch (Welch's t on their logarithms)."""
-    sides = [np.asarray([log_ratio(1.0, value) for value in values]) for values in (base, candidate)]
-    fewest = min(map(len, sides))
+    logs = [[log_ratio(1.0, value) for value in values] for values in (base, candidate)]
+    fewest = min(map(len, logs))
     if fewest < 2:
         return undecided(math.nan, fewest, (*warnings, ONE_LAUNCH))
-    errors = [standard_error(side) ** 2 for side in sides]
-    error = math.sqrt(sum(errors))
-    weights = sum(part**2 / (len(side) - 1) for part, side in zip(errors, sides, strict=True))
-    freedom = error**4 / weights if weights > 0 else sum(map(len, sides)) - 2
-    effect = float(sides[1].mean() - sides[0].mean())
-    return decide(np.full(fewest, effect), error, freedom, margin, better, warnings)
+    effect = mean(logs, (-1.0, 1.0))
+    return decide(np.full(fewest, effect.center), effect.error, effect.freedom, margin, better, warnings)
 
 
 def judge_exact(base: Sequence[float], candidate: Sequence[float], warnings: Sequence[Caution] = ()) -> Judgement:
@@ -195,6 +204,20 @@ def geometric_mean(blocks: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """Return the mean log ratio over blocks, launch by launch, of the launches that all of them have."""
     common = set.intersection(*map(set, blocks)) if blocks else set()
     return {launch: sum(block[launch] for block in blocks) / len(blocks) for launch in sorted(common)}
+
+
+def mean(samples: Sequence[Sequence[float]], weights: Sequence[float] = (1.0,)) -> Mean:
+    """Return the weighted sum of the means of independent samples (degrees of freedom: Welch-Satterthwaite)."""
+    values = [np.asarray(sample, dtype=float) for sample in samples]
+    if not values or min(map(len, values)) < 2 or not all(np.isfinite(sample).all() for sample in values):
+        return Mean(center=math.nan, error=math.nan, freedom=math.nan)
+    errors = [(weight * standard_error(sample)) ** 2 for weight, sample in zip(weights, values, strict=True)]
+    spread = sum(error**2 / (len(sample) - 1) for error, sample in zip(errors, values, strict=True))
+    return Mean(
+        center=sum(weight * float(sample.mean()) for weight, sample in zip(weights, values, strict=True)),
+        error=math.sqrt(sum(errors)),
+        freedom=sum(errors) ** 2 / spread if spread > 0 else float(sum(map(len, values)) - len(values)),
+    )
 
 
 def standard_error(values: Launches) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.compare import Between, between
+from harness.figures import figures
 from harness.policy import Policy
 from harness.spec import Block, Case, Suite, Variant, Workload
 from harness.store import COLUMNS, Run, checksum, write_json
@@ -185,3 +187,8 @@ def outcome(block: Block, case: Case, *, is_missing: bool) -> dict[str, Any]:
         "facts": {} if is_missing else facts,
         "warnings": [warning] if case.variant.name == "+compile" and not is_missing else [],
     }
+
+
+def compared(base: Run, candidate: Run) -> Between:
+    """Return one run against another."""
+    return between(figures(base), figures(candidate))

@@ -4,11 +4,10 @@ import json
 import subprocess
 
 import pytest
-from made_run import made_suite, sealed_run
+from made_run import compared, made_suite, sealed_run
 
 from harness.baseline import find, names, newest, save
 from harness.commands.options import run_path
-from harness.compare import compare_runs
 from harness.errors import UserError
 from harness.store import open_run
 from reports.baselines import creep, listing
@@ -41,7 +40,7 @@ def test_a_baseline_is_the_run_without_its_logs_traces_and_events(make, folder):
     (run.path / "logs").mkdir()
     saved = save(run, "main", folder)
     kept = open_run(newest("main", folder))
-    assert compare_runs(run, kept).differences == ()
+    assert compared(run, kept).differences == ()
     assert kept.samples().equals(run.samples())
     assert {path.name for path in kept.path.iterdir()} == {
         "baseline.json", "environments.json", "outcomes.json", "plan.json", "run.json", "samples.parquet"
@@ -125,7 +124,7 @@ def test_who_saved_it_is_gits_user_or_nobody(make, folder, monkeypatch, tmp_path
 def test_many_small_losses_are_seen_against_the_anchor(make, folder):
     for step in range(5):  # each 2 % slower than the one before, which is within the margin
         save(make(f"run{step}", slower=1.02**step, noise=0.001, seed=step), "main", folder, update=True)
-    one_step = compare_runs(*(open_run(folder / "main" / number) for number in ("4", "5"))).comparisons
+    one_step = compared(*(open_run(folder / "main" / number) for number in ("4", "5"))).comparisons
     assert {item.judgement.verdict for item in one_step if item.metric == "step_seconds"} == {"same"}
     document = shown("main", folder)
     text = terminal.render(document, width=160, color=False)

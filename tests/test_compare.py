@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import RUNGS, made_run, made_suite
+from made_run import RUNGS, compared, made_run, made_suite
 
-from harness.compare import BreakEven, Comparison, break_even, compare, compare_runs, is_ladder, overall, rungs
+from harness.compare import BreakEven, Comparison, against_baselines, break_even, is_ladder, overall, rungs
 from harness.errors import UserError
 from harness.figures import figures
 from harness.spec import Block, Suite, Variant, Workload
@@ -18,6 +18,10 @@ from harness.store import COLUMNS, Run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made_run(tmp_path_factory.mktemp("run"))
+
+
+def compare(run: Run) -> list[Comparison]:
+    return against_baselines(figures(run))
 
 
 def find(comparisons: list[Comparison], candidate: str, metric: str = "step_seconds") -> Comparison:
@@ -172,7 +176,7 @@ def test_compiling_pays_never_at_once_or_nobody_can_tell(
 
 
 def test_a_run_against_itself_is_the_same(run: Run) -> None:
-    found = compare_runs(run, run)
+    found = compared(run, run)
     assert found.differences == ()
     assert {item.judgement.verdict for item in found.comparisons if item.metric == "memory_peak_bytes"} == {"same"}
     assert "two sessions" in {warning.code for item in found.comparisons for warning in item.judgement.warnings}
@@ -180,7 +184,7 @@ def test_a_run_against_itself_is_the_same(run: Run) -> None:
 
 def test_a_slower_run_is_worse(run: Run, tmp_path: Path) -> None:
     slower = made_run(tmp_path, run.suite, slower=1.3, seed=1, name="slower")
-    found = compare_runs(run, slower)
+    found = compared(run, slower)
     judgements = [item.judgement for item in found.comparisons if item.metric == "step_seconds"]
     assert {judgement.verdict for judgement in judgements} == {"worse"}
     assert [judgement.ratio for judgement in judgements] == pytest.approx([1.3] * len(judgements), rel=0.03)
@@ -207,23 +211,23 @@ def test_runs_that_are_unlike_are_not_compared_and_the_fields_are_named(run: Run
         ("current: calibration gemm",): changed_environment(run, calibration={"gemm": 0.0106}),
     }
     for fields, other in unlike.items():
-        found = compare_runs(run, other)
+        found = compared(run, other)
         assert (tuple(item.field for item in found.differences), found.comparisons) == (fields, ())
 
 
 def test_a_fact_that_is_not_in_the_fingerprint_does_not_matter(run: Run) -> None:
-    assert compare_runs(run, changed_environment(run, system="another kernel")).differences == ()
+    assert compared(run, changed_environment(run, system="another kernel")).differences == ()
 
 
 def test_a_probe_within_5_percent_is_the_same_machine(run: Run) -> None:
-    assert compare_runs(run, changed_environment(run, calibration={"gemm": 0.0104})).differences == ()
+    assert compared(run, changed_environment(run, calibration={"gemm": 0.0104})).differences == ()
 
 
 @pytest.mark.parametrize("calibration", [{}, {"gemm": "nan"}])
 def test_a_probe_that_is_missing_is_a_difference(run: Run, calibration: dict[str, Any]) -> None:
-    assert compare_runs(run, changed_environment(run, calibration=calibration)).differences
+    assert compared(run, changed_environment(run, calibration=calibration)).differences
 
 
 def test_runs_without_a_common_case_are_a_mistake(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="share no case"):
-        compare_runs(run, made_run(tmp_path, made_suite(lengths=(32,))))
+        compared(run, made_run(tmp_path, made_suite(lengths=(32,))))

@@ -18,7 +18,8 @@ from made_run import made_run
 from typer.main import get_command
 
 from harness import cli, conditions, exits, metrics, names, store
-from harness.compare import compare
+from harness.compare import against_baselines
+from harness.figures import figures
 from harness.wire import decode
 from reports.frame import frame_of
 
@@ -187,7 +188,11 @@ def test_the_own_suite_with_own_model_attention_and_data_is_compared(real_run):
     assert [outcome["status"] for outcome in real_run.outcomes] == ["ok", "ok"]
     assert {outcome["facts"]["reference"] for outcome in real_run.outcomes} == {"float64 formula"}
     assert list(real_run.meta["data"]) == ["data.py"]
-    compared = {(item.baseline, item.candidate) for item in compare(real_run) if item.metric == "step_seconds"}
+    compared = {
+        (item.baseline, item.candidate)
+        for item in against_baselines(figures(real_run))
+        if item.metric == "step_seconds"
+    }
     assert compared == {("formula", "mine")}
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_run import compared
 
-from harness.compare import compare_runs
 from harness.errors import UserError
 from harness.merge import merge
 from harness.plan import plan
@@ -182,7 +182,7 @@ def test_machines_that_differ_keep_an_environment_each(sharded, shards, tmp_path
     assert places(merged) == [mark for mark in marks for _ in range(2)]
     assert sorted(merged.environments) == sorted(marks)
     assert [merged.environment(case)["fingerprint"] for case in merged.suite.cases][1:4] == ["scripted", *["other"] * 2]
-    found = compare_runs(merged, open_run(sharded.whole))
+    found = compared(merged, open_run(sharded.whole))
     assert found.comparisons == ()
     assert [item.field for item in found.differences] == [f"{marks[1]} and {threads}: fingerprint"]
 
@@ -209,7 +209,7 @@ def test_a_case_that_never_began_is_merged_and_takes_no_part_in_what_must_be_equ
     edit(shards[1] / "outcomes.json", stopped)
     merged = joined(shards, tmp_path)
     assert [outcome["status"] for outcome in merged.outcomes] == ["ok"] * 3 + ["interrupted"] + ["ok"] * 2
-    assert compare_runs(open_run(sharded.whole), merged).differences == ()
+    assert compared(open_run(sharded.whole), merged).differences == ()
 
 
 def meta(change: Callable[[dict], object]) -> Callable[[Path], None]:

@@ -180,6 +180,20 @@ def test_a_mistake_is_a_usage_error_in_one_sentence(tmp_path):
         blocks(None, "quick", ["torch=old"])
 
 
+def test_data_that_cannot_be_made_fails_in_one_sentence(tmp_path):
+    bench = Bench(tmp_path, SLOW_AND_FAST)
+    (tmp_path / "data.py").write_text(
+        "def prepare(folder):\n"
+        "    from harness.errors import UserError\n"
+        "    raise UserError('my text is empty', 'write some')\n"
+    )
+    done = bench.pytest("--tandem-set", "data=data.py")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "my text is empty" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "load.prepare_data" not in done.stdout
+
+
 def test_a_session_without_a_suite_loads_next_to_nothing(tmp_path):
     (tmp_path / "test_own.py").write_text(
         "import sys\n"
@@ -328,9 +342,17 @@ def test_a_bad_file_is_a_sentence(two_files, content, sentence):
         document_of_sessions(read_session(two_files / "bad.json"), read_session(two_files / "base.json"))
 
 
-@pytest.mark.parametrize("arguments", [["base.json"], ["base.json", "latest"], ["base.json", "nowhere.json"]])
-def test_a_file_is_compared_with_nothing_but_a_file(two_files, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["base.json"], "give two files that end in .json"),
+        (["base.json", "latest"], "give two files that end in .json"),
+        (["base.json", "nowhere.json"], "cannot be read"),
+        (["base.json", "slower.json", "--format", "pytest-benchmark"], "in that format already"),
+    ],
+)
+def test_a_file_is_compared_with_nothing_but_a_file(two_files, arguments, sentence):
     done = compare(two_files, *arguments)
     assert done.returncode == 2
-    assert "give two files that end in .json" in done.stderr or "cannot be read" in done.stderr
+    assert sentence in done.stderr
     assert done.stderr.count("\n") == 1

@@ -29,6 +29,8 @@ def compare(
     from reports.report import BRIEF, comparison_of, document_of
 
     if any(name and name.endswith(".json") for name in (base, candidate)):
+        if format == "pytest-benchmark":
+            raise UserError("two files of pytest-benchmark are in that format already", "choose another --format")
         found = sessions(base, candidate)
     else:
         first = open_run(run_path(base, runs))
