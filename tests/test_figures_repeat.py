@@ -1,0 +1,68 @@
+"""The scripts behind the figures of docs/gating.md, with scripted workers: each prints what the launches show."""
+
+import json
+import runpy
+import signal
+from pathlib import Path
+
+import pytest
+from test_gate import SIDES, Bench
+
+from harness import conditions, faults
+from harness.names import ROOT
+
+STEP = {"seconds": 0.02, "noise": 0.002}
+
+
+@pytest.fixture
+def repeated(tmp_path, monkeypatch, capsys):
+    """Run a script of docs/figures with workers that answer from `lines`; return what it printed, on one line."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(conditions, "WORKER", (str(ROOT / "tests/scripted_worker.py"), str(tmp_path / "script.json")))
+
+    def run(script: str, lines: dict, *arguments: object) -> str:
+        (tmp_path / "script.json").write_text(json.dumps(lines))
+        runpy.run_path(str(ROOT / "docs/figures" / script))["main"](*arguments)
+        return " ".join(capsys.readouterr().out.split())
+
+    return run
+
+
+def test_power_gives_each_gate_fresh_launches(repeated, tmp_path):
+    slow = {faults.slower(level): {**STEP, "seconds": 0.02 * (1 + level)} for level in faults.LEVELS}
+    lines = {"base": STEP, "control": STEP, "probe": {"seconds": 0.04}, **slow}
+    said = repeated("power.py", lines, tmp_path / "bank", 5)
+    assert "5 launches" in said
+    assert "+20%: measured +18.2% in the mean (log), caught in 0 of 0 gates" in said  # five cannot confirm themselves
+    again = repeated("power.py", lines, tmp_path / "bank", 5)
+    assert "10 launches" in again
+    assert "+20%: measured +18.2% in the mean (log), caught in 1 of 1 gates, 1 at the first look; 10.0" in again
+
+
+def test_counts_says_where_a_fault_was_seen_and_where_not(repeated, tmp_path):
+    def observed(breaks: int = 0, recompiles: int = 0, memory: float = 1e8) -> dict:
+        counts = {"graph_breaks": breaks, "recompiles": recompiles, "memory_allocated_peak_bytes": memory}
+        return {**STEP, "observed": counts}
+
+    lines = {
+        **dict.fromkeys(("base", "control"), observed()),
+        "probe": {"seconds": 0.04},
+        "graph break": observed(breaks=2),
+        "recompile": observed(recompiles=1),
+        f"{faults.GROWTH:.0%} more memory": observed(memory=1.02e8),
+    }
+    said = repeated("counts.py", lines, tmp_path / "counts", 2)
+    assert "compile default, control: graph_breaks higher in 0 of 2 launches, by 0 to 0, from 0" in said
+    assert "compile default, graph break: graph_breaks higher in 2 of 2 launches, by 2 to 2, from 0" in said
+    assert "compile default, recompile: recompiles higher in 2 of 2" in said
+    assert "compile none, 2% more memory: memory_allocated_peak_bytes higher in 2 of 2 launches, by 2e+06" in said
+
+
+def test_alarms_counts_verdicts_and_what_one_after_the_other_would_say(repeated, tmp_path):
+    bench = Bench(tmp_path)
+    runs = [bench.gate(*SIDES, code=0).strip().splitlines()[-1] for _ in range(2)]
+    sides = json.loads((tmp_path / "script.json").read_text())
+    said = repeated("alarms.py", sides, [str(tmp_path / Path(run)) for run in runs])
+    assert "2 gates: {'pass': 2} " in said
+    assert "step_seconds: {'pass after 5': 2}" in said
+    assert "one after the other: 0 of 4 pairs are beyond 5%" in said
