@@ -9,7 +9,10 @@ from harness.spec import Block, Suite, Variant, Workload
 
 FILE = "faults.py"
 LEVELS = (0.02, 0.05, 0.10, 0.20)
-PROBE = 200
+SIDE = 96
+"""Of the matrices that a slowdown multiplies: so large that computing them takes most of it, as in the step itself, and
+not starting them; a machine that turns slower for a while then slows both alike."""
+PROBE = 100
 """Matrix products in each attention of the probe: as many as can be told from the base's own step, and not so many that
 one of them costs more or less than one of a slowdown's few."""
 GROWTH = 0.02  # of the base's peak memory: twice the margin
@@ -31,9 +34,9 @@ KEPT = []
 
 
 def slowed(y, products):
-    """Return `y` after some matrix products, whose result is used: every entry stays 1/64."""
+    """Return `y` after some matrix products, whose result is used: every entry stays 1/{SIDE}."""
     with torch.no_grad():
-        product = torch.full((64, 64), 1 / 64, device=y.device)
+        product = torch.full(({SIDE}, {SIDE}), 1 / {SIDE}, device=y.device)
         for _ in range(products):
             product = product @ product
     return y + 0 * product[0, 0]

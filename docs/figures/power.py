@@ -17,8 +17,8 @@ from harness.sides import ROUNDS
 from harness.spec import Block, Suite
 from harness.store import open_run
 
-LEVELS = (0.05, 0.10, 0.20)
-CALIBRATION = (2, 4)  # launches of the runs that correct the guess from the probe
+LEVELS = (0.05, 0.10)
+CALIBRATION = (2, 6)  # launches of the runs that correct the guess from the probe
 
 
 def main(folder: Path, launches: int) -> None:
