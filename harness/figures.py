@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.metrics import TABLE
+from harness.outcome import earlier
 from harness.spec import Case
 from harness.store import Run
 
@@ -75,9 +76,10 @@ def figures(run: Run) -> Figures:
 
 
 def complete(run: Run) -> pd.DataFrame:
-    """Return the rows of a run without those of launches that an interruption cut short."""
+    """Return the rows of a run without those of launches that an interruption, or a case's failure, cut short."""
     samples = run.samples()
-    if run.meta.get("status") != "interrupted":
+    failed = {(item["case"], warning["launch"]) for item in run.outcomes if (warning := earlier(item))}
+    if run.meta.get("status") != "interrupted" and not failed:
         return samples
     done = {
         (case.id, launch)
@@ -85,6 +87,7 @@ def complete(run: Run) -> pd.DataFrame:
         for case in block.cases
         for launch in run.meta.get("launches", {}).get(block.name, [])
     }
+    done -= failed
     is_kept = [key in done for key in lines(samples, "case", "launch")]
     kept: pd.DataFrame = samples[pd.Series(is_kept, index=samples.index, dtype=bool)]
     return kept

@@ -27,13 +27,15 @@ def settled(policy: Policy) -> Callable[[Block, Ratios], bool]:
         _, candidate, control = (case.id for case in block.cases)
         if ratios.launches == 0:
             return False
-        if min(len(ratios.by_case.get(case, ())) for case in (candidate, control)) < ratios.launches:
+        timed = ratios.by_metric.get("step_seconds", {})
+        if any(ratios.launches not in timed.get(case, {}) for case in (candidate, control)):  # it has ended
             return True
-        decisions = (
-            paired(by_case.get(candidate, {}), by_case.get(control, {}), metric, policy.margin(metric, *scope(block)))
-            for metric, by_case in ratios.by_metric.items()
-        )
-        return all(decision.wanted <= ratios.launches for decision in decisions)
+        for metric, by_case in ratios.by_metric.items():
+            effects, strays = by_case.get(candidate, {}), by_case.get(control, {})
+            decision = paired(effects, strays, metric, policy.margin(metric, *scope(block)))
+            if decision.wanted > len(effects.keys() & strays.keys()):
+                return False
+        return True
 
     return is_enough
 

@@ -47,6 +47,8 @@ class Launch:
         self.progress = progress
         self.watch = watch
         self.cases = {case.id: case for case in block.cases if self.still_works(case)}
+        self.unchecked = {case for case in self.cases if "reference" not in self.facts(case)}
+        """Cases that no launch has compared with the reference yet: all in launch 1, later what failed before it."""
         self.peers: dict[str, Peer] = {}
         self.built: dict[str, Mapping[str, Any]] = {}
         self.turn_steps: dict[str, int] = {}
@@ -57,8 +59,13 @@ class Launch:
 
     @property
     def is_first(self) -> bool:
-        """Tell whether this launch compiles cold, checks, scores and traces."""
+        """Tell whether this launch compiles with empty caches."""
         return self.number == 1
+
+    def facts(self, case: str) -> Mapping[str, Any]:
+        """Return what earlier launches have found out about a case, beside figures."""
+        found: Mapping[str, Any] = self.recorder.outcomes.get(case, {}).get("facts", {})
+        return found
 
     def still_works(self, case: Case) -> bool:
         """Tell whether the case has not failed in an earlier launch, or is owed a fresh one."""
@@ -75,17 +82,14 @@ class Launch:
             self.start()
             self.build()
             self.compare_builds()
-            if self.is_first and self.cases:
-                reference = self.write_reference()
-                self.each("check", lambda case, peer: self.check(case, peer, reference))
-            else:
-                self.each("first step", self.first_step)
+            reference = self.write_reference() if self.unchecked & self.cases.keys() else None
+            self.each("first steps", lambda case, peer: self.first_steps(case, peer, reference))
             if self.number <= self.suite.seeds:
                 self.each("quality", self.quality)
             self.each("warm up", self.warm_up)
             self.rounds()
             self.each("observe", self.observe)
-            if self.is_first and self.conditions.trace:
+            if self.conditions.trace:
                 self.each("trace", self.trace)
             with self.watch("startup"):
                 for peer in self.peers.values():
@@ -94,7 +98,7 @@ class Launch:
             for peer in self.peers.values():
                 peer.kill()
         self.recorder.launch_done(self.block.name, self.number)
-        ratios.add(self.rows)
+        ratios.add([row for row in self.rows if row[0] in self.cases])  # what failed has no full launch
         self.progress.launch_done(self.block, self.number, ratios.by_case)
 
     def each(self, what: str, action: Callable[[Case, Peer], None]) -> None:
@@ -183,7 +187,7 @@ class Launch:
             self.put(case.id, "build_seconds", perf_counter() - began)
             self.put_all(case.id, reply["metrics"])
             self.built[case.id] = reply["facts"]
-            if self.is_first:
+            if case.id in self.unchecked:
                 self.recorder.fact(case.id, {**reply["facts"], "attention_requested": case.variant.attention})
 
         with self.watch("build"):
@@ -233,6 +237,13 @@ class Launch:
                 peer.kill()
         return path, None
 
+    def first_steps(self, case: Case, peer: Peer, reference: tuple[Path, str | None] | None) -> None:
+        """Run a case's first steps, and compare them with the reference unless an earlier launch has."""
+        if reference and case.id in self.unchecked:
+            self.check(case, peer, reference)
+        else:
+            self.first_step(case, peer)
+
     def check(self, case: Case, peer: Peer, reference: tuple[Path, str | None]) -> None:
         """Run the first steps, the very first one cold, and compare them with the reference."""
         path, absent = reference
@@ -242,7 +253,8 @@ class Launch:
         )
         self.watch.add("check", perf_counter() - began - reply["seconds"][0])
         self.started(case, {**reply, "seconds": reply["seconds"][0]})
-        self.put(case.id, "cold_start_seconds", sum(reply["seconds"]))
+        if self.is_first:
+            self.put(case.id, "cold_start_seconds", sum(reply["seconds"]))
         for step, loss in enumerate(reply["losses"]):
             self.put(case.id, "training_loss", number_of(loss), step=step)
         errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}
@@ -263,8 +275,10 @@ class Launch:
 
     def started(self, case: Case, reply: Mapping[str, Any]) -> None:
         """Record a first step: how long it took and what compiling took of it."""
-        temperature = "cold" if self.is_first else "warm"
         self.watch.add("warmup" if case.variant.compile == "none" else "compile", reply["seconds"])
+        if case.id in self.unchecked and not self.is_first:  # its caches are half filled
+            return
+        temperature = "cold" if self.is_first else "warm"
         self.put(case.id, f"{temperature}_first_step_seconds", reply["seconds"])
         self.put_all(case.id, reply.get("metrics", {}))
         compiling = reply.get("compile", {})
@@ -368,7 +382,9 @@ class Launch:
             self.warn(case.id, "not compiled", "torch.compile made no graph", remedy)
 
     def trace(self, case: Case, peer: Peer) -> None:
-        """Record a profile, and which attention kernel it shows."""
+        """Record a profile, and which attention kernel it shows; once for each case."""
+        if case.id not in self.unchecked:
+            return
         folder = self.recorder.path.resolve() / "traces" / case.id
         with self.watch("trace"):
             reply = peer.ask("trace", self.suite.timeout, steps=TRACED_STEPS, folder=str(folder))

@@ -14,6 +14,12 @@ def is_owed(outcome: Outcome) -> bool:
     return outcome["status"] in FLAKY and earlier(outcome) is None
 
 
+def is_due(outcome: Outcome, launch: int) -> bool:
+    """Tell whether this launch is a failed case's fresh one: not begun, or cut short by an interruption."""
+    warning = earlier(outcome)
+    return is_owed(outcome) or (outcome["status"] == "ok" and warning is not None and warning["launch"] == launch - 1)
+
+
 def earlier(outcome: Outcome) -> Mapping[str, Any] | None:
     """Return the warning of a case that failed and was given a fresh launch."""
     return next((warning for warning in outcome["warnings"] if warning["code"] == FAILED_ONCE), None)

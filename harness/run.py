@@ -10,7 +10,7 @@ from harness import pace
 from harness.conditions import Conditions
 from harness.launch import Launch
 from harness.metrics import METRICS
-from harness.outcome import is_owed
+from harness.outcome import is_due
 from harness.peer import CaseFailure
 from harness.progress import Progress
 from harness.ratios import Ratios
@@ -57,7 +57,7 @@ def carry_out_block(
         if recorder.is_done(block.name, number):
             ratios.add(recorder.launch_rows({case.id for case in block.cases}, number))
             continue
-        owes = suite.retry and number > 1 and any(is_owed(recorder.outcomes[case.id]) for case in block.cases)
+        owes = suite.retry and number > 1 and any(is_due(recorder.outcomes[case.id], number) for case in block.cases)
         if (is_enough(block, ratios) or not works) and not owes:
             break
         if not pace.fits_budget(perf_counter() - start, longest, budget):

@@ -148,7 +148,7 @@ class Suite:
     seeds: int = 1
     """In how many launches quality is scored: the first with the workload's seed, each further one with the next."""
     retry: bool = False
-    """Whether a case that fails is given one fresh launch more (not one that is wrong, or unavailable)."""
+    """Whether a case that fails is given one fresh launch more, as the gate does; not one that is wrong."""
     timeout: float = 600.0
     seed: int = 0
 
@@ -161,8 +161,6 @@ class Suite:
                 raise UserError(f"suite {self.name!r}: {name} is {getattr(self, name)!r}", "give 1 or more")
         if not is_whole(self.quality_steps) or self.quality_steps < 0:
             raise UserError(f"suite {self.name!r}: quality_steps is {self.quality_steps!r}", "give 0 or more")
-        if not isinstance(self.retry, bool):
-            raise UserError(f"suite {self.name!r}: retry is {self.retry!r}", "give true or false")
         for name in ("timeout", "budget"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):

@@ -133,11 +133,13 @@ def ended(blank: Verdict, *outcomes: Mapping[str, Any] | None) -> Verdict:
     if "interrupted" in status:
         return replace(blank, reason=reasons or "it was not measured")
     if {*status} == {"ok"} and once:
-        return replace(blank, reason=f"{once}; not again in a fresh launch")
+        return replace(blank, reason=f"{once}; not again since")
     if was == now == "unavailable":
         return replace(blank, verdict="pass", reason=f"this machine can run neither side: {reasons}")
-    if was == "ok" and now != "ok":
-        return replace(blank, verdict="fail", reason="; ".join(filter(None, [reasons, once])))
+    if was == "ok" and now != "ok" and {*again} <= {"ok"}:
+        is_shaken = any(earlier(item) for name, item in sides if name != CANDIDATE)
+        word: Word = "unsure" if is_shaken else "fail"
+        return replace(blank, verdict=word, reason="; ".join(filter(None, [reasons, once])))
     if {*status} == {"ok"}:
         return replace(blank, verdict="pass", reason="both sides ran")
     is_mended = now == "ok" and was in MENDABLE and (earlier(sides[0][1]) or sides[0][1])["launch"] == 1

@@ -5,13 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
+from made_run import made_run, made_suite
 from test_run import WORKER, alive_workers, wait_until
 
+from harness.figures import figures
 from harness.names import ROOT
+from harness.policy import Policy
 from harness.store import open_run
+from harness.stored import stored
+from harness.verdict import Verdict, ended
 
 SUITE = '''
 """A suite for scripted workers."""
@@ -118,7 +124,45 @@ def test_a_case_that_fails_in_one_launch_only_cannot_be_told(tmp_path, side, lau
     )
     said = " ".join(bench.gate(*SIDES, code=0).split())
     assert f"{side} failed once, error in launch {launch}" in said
-    assert verdicts(bench)["outcome"] == verdicts(bench)["step_seconds"] == "unsure"
+    assert verdicts(bench)["outcome"] == "unsure"
+    assert verdicts(bench)["step_seconds"] == "pass"  # of the launches that all three have
+
+
+def test_a_case_that_failed_before_it_was_checked_is_checked_in_its_fresh_launch(tmp_path):
+    once = {"verb": "build", "how": "crash", "to_launch": 1}
+    bench = Bench(tmp_path, fail=once, errors={"output_error": 0.5})
+    said = " ".join(bench.gate(*SIDES, code=1).split())
+    assert "candidate wrong: output_error against float64 is 0.5" in said
+    assert "candidate failed once, error in launch 1" in said
+
+
+def test_a_failure_is_confirmed_even_if_its_fresh_launch_was_interrupted(tmp_path):
+    bench = Bench(tmp_path, fail={"verb": "build", "how": "hang"})
+    process = bench.start(*SIDES, "--set", "timeout=3")
+    found = tmp_path.glob
+    wait_until(lambda: any("failed once" in path.read_text() for path in found("runs/.partial-*/outcomes.json")))
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = bench.command("run", "--resume", out.strip().splitlines()[-1])
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "candidate failed once, timeout in launch 1" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("control", "verdict"),
+    [
+        ({}, "fail"),
+        ({"status": "error"}, "error"),
+        ({"warnings": [{"code": "failed once", "message": "oom in launch 1: out of memory", "launch": 1}]}, "unsure"),
+    ],
+)
+def test_nothing_fails_where_the_base_has_not_held_either(control, verdict):
+    ok = {"status": "ok", "reason": None, "launch": 1, "warnings": []}
+    failing = {**ok, "status": "oom", "reason": "out of memory"}
+    assert ended(Verdict(block="b", case="c", metric="outcome"), ok, failing, ok | control).verdict == verdict
 
 
 def test_a_failure_that_no_launch_could_confirm_fails_nothing(tmp_path):
@@ -178,6 +222,15 @@ def test_a_changed_setting_is_a_side(tmp_path):
     run = open_run(tmp_path / out.strip().splitlines()[-1])
     assert [case.variant.optimizer for case in run.suite.cases] == ["loop", "fused", "loop"] * 2
     assert "all cases" in bench.report("markdown")
+
+
+def test_one_launch_of_two_stored_runs_tells_nothing_unless_it_is_the_same(tmp_path):
+    suite = made_suite(lengths=(64,), launches=1)
+    first, slower = (figures(made_run(tmp_path / name, suite, slower=by)) for name, by in (("a", 1.0), ("b", 2.0)))
+    for other, verdict in ((slower, "unsure"), (first, "pass")):
+        ruling = stored(first, other, Policy(), date(2026, 1, 1))
+        timed = [item for item in ruling.verdicts if item.metric == "step_seconds" and item.block != "all cases"]
+        assert {item.verdict for item in timed} == {verdict}
 
 
 def test_two_stored_runs_are_judged_or_refused(tmp_path):

@@ -137,18 +137,45 @@ def test_the_peak_of_tensors_repeats_to_the_byte():
     plain, wasteful = (step_of(layer(8, 4), torch.ones(32, 8)) for layer in (nn.Linear, Wasteful))
 
     def peak(step):
-        return probes.allocated_peak(step, 1, CPU)["memory_allocated_peak_bytes"]
+        return probes.allocated_peak(step, (1, 2), CPU)["memory_allocated_peak_bytes"]
 
-    assert peak(plain) > 0  # the first step, which makes the optimizer's state
     peaks = [peak(plain) for _ in range(3)]
     assert len({*peaks}) == 1
     assert peak(wasteful) - peaks[0] == pytest.approx(50 * 2**20, rel=0.01)
-    before, kept = peak(plain), torch.ones(2**20)
-    assert peak(plain) == before + kept.nbytes
+
+
+def test_the_peak_of_tensors_holds_what_a_settled_worker_keeps():
+    step = step_of(nn.Linear(512, 512), torch.ones(4, 512))
+
+    def peak():
+        clock.settle_garbage()  # as a worker does, so that collections leave out what is alive
+        return probes.allocated_peak(step, (1, 2), CPU)["memory_allocated_peak_bytes"]
+
+    first = peak()
+    assert first > 4 * sum(parameter.nbytes for parameter in step.model.parameters())  # gradients, AdamW's two averages
+    kept = torch.ones(2**20)
+    assert peak() == first + kept.nbytes
+
+
+class Renewing(nn.Linear):
+    """A layer that lets an old tensor go in each step, and makes a new one."""
+
+    kept = None
+
+    def forward(self, x):
+        self.kept = None
+        self.kept = torch.ones(2**20)
+        return super().forward(x)
+
+
+def test_the_peak_of_tensors_counts_what_each_step_renews_once():
+    plain, renewing = (step_of(layer(8, 4), torch.ones(32, 8)) for layer in (nn.Linear, Renewing))
+    peaks = [probes.allocated_peak(step, (1, 2), CPU)["memory_allocated_peak_bytes"] for step in (plain, renewing)]
+    assert peaks[1] - peaks[0] == pytest.approx(4 * 2**20, rel=0.01)
 
 
 def test_a_gpu_keeps_its_peak_of_tensors_itself():
-    assert probes.allocated_peak(None, 0, Device("cuda")) == {}
+    assert probes.allocated_peak(None, (0, 1), Device("cuda")) == {}
 
 
 def test_where_the_peak_cannot_be_reset_the_key_says_so(monkeypatch):
