@@ -64,7 +64,7 @@ class BlockOfTests(pytest.Collector):
         self.recorder = store.create(Path(self.folder.name), self.suite, sys.argv, {}, [])
         self.conditions = Conditions(
             data=load.prepare_data(self.suite, load.cache() / "data", self.folders),
-            configs={self.block.name: load.config(self.block, self.folders)},
+            configs={self.block.name: load.config(self.block.workload, self.folders)},
             folders=[*self.folders, Path.cwd()],
         )
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from harness import names
 from harness.worker.ability import refusal
 
-MODELS = {named.name: named for named in names.listing("model")}
+MODELS = {named.name: named for named in names.listing("model") if not named.reads_weights}
 BACKENDS = {named.name: named for named in names.listing("attention")}
 FORMULA = BACKENDS["formula"].load()
 PUBLISHED = {"gpt": 124_439_808, "bert": 109_514_298, "encoder_decoder": 63_084_544}

@@ -50,7 +50,8 @@ def refusing() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if reason := refusal(error, [str(item.message).split("(Triggered")[0].strip() for item in caught]):
+            warned = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+            if reason := refusal(error, [*dict.fromkeys(text.split("(Triggered")[0].strip() for text in warned)]):
                 raise Unavailable(reason) from error
             raise
 
