@@ -37,11 +37,10 @@ def from_checkpoint(
     """Return the model built as its checkpoint and then `config` say, with the checkpoint's weights."""
     fields, rename = described(model, checkpoint.configuration(folder))
     built = model.load()(attention, **{**fields, **config})
-    found, needed = rename(read(folder)), built.state_dict()
-    drawn = lacking(needed, found, getattr(model.module(), "HEAD", ()))
-    refuse_shapes(needed, found)
-    built.load_state_dict(found, strict=False)
-    return built, drawn
+    needed = built.state_dict()
+    taken = chosen(needed, rename(read(folder)), getattr(model.module(), "HEAD", ()))
+    built.load_state_dict(taken, strict=False)
+    return built, [name for name in needed if name not in taken]
 
 
 def described(model: Named, says: Mapping[str, Any]) -> tuple[Mapping[str, Any], Callable[[Tensors], Tensors]]:
@@ -77,30 +76,33 @@ def read(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def lacking(needed: Collection[str], found: Collection[str], head: Collection[str]) -> list[str]:
-    """Return which weights the checkpoint lacks: none, or the whole `head`; raise UserError for any other difference.
+def chosen(needed: Tensors, found: Tensors, heads: Collection[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors to load: all that the model needs, but for a head that the checkpoint has not in this size.
 
-    `head` names the modules and parameters that a model trained for something else has none of.
+    `heads` names the modules and parameters that change with what a model is trained for, here and in other checkpoints
+    of it. Raise UserError for any other difference in names or shapes.
     """
-    if unexpected := sorted(set(found) - set(needed)):
+
+    def is_of_head(name: str) -> bool:
+        return name in heads or name.rpartition(".")[0] in heads
+
+    head = [name for name in needed if is_of_head(name) and name in found]
+    has_head = bool(head) and all(found[name].shape == needed[name].shape for name in head)
+    wanted = [name for name in needed if has_head or not is_of_head(name)]
+    if unexpected := sorted(name for name in found if name not in needed and not is_of_head(name)):
         raise UserError(f"{several(unexpected)} has no place in it", "see `rename` in the model's file")
-    missing = [name for name in needed if name not in found]
-    if missing not in ([], [name for name in needed if name in head or name.rpartition(".")[0] in head]):
+    if missing := [name for name in wanted if name not in found]:
         raise UserError(f"{several(missing)} is not in the checkpoint", "use one of the whole model")
-    return missing
+    for name in wanted:
+        if found[name].shape != needed[name].shape:
+            shapes = f"{tuple(found[name].shape)} in the checkpoint and {tuple(needed[name].shape)} in the model"
+            raise UserError(f"{name} is {shapes}", "config.json and your settings must give the sizes that it has")
+    return {name: found[name] for name in wanted}
 
 
 def several(names: list[str]) -> str:
     """Return the first name and how many more there are."""
     return names[0] + (f" (with {len(names) - 1} more)" if len(names) > 1 else "")
-
-
-def refuse_shapes(needed: Tensors, found: Tensors) -> None:
-    """Raise UserError for the first tensor that has another shape."""
-    for name, tensor in found.items():
-        if tensor.shape != needed[name].shape:
-            shapes = f"{tuple(tensor.shape)} in the checkpoint and {tuple(needed[name].shape)} in the model"
-            raise UserError(f"{name} is {shapes}", "config.json and your settings must give the sizes that it has")
 
 
 def write(folder: Path, name: str, fields: Mapping[str, Any], model: torch.nn.Module) -> None:

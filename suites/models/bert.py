@@ -20,7 +20,7 @@ SIZES = {
     "base": {"vocabulary": 30522, "positions": 512, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0},
 }
 EPSILON = 1e-12  # of the layer norms, as published
-HEAD = ("transform", "transform_norm", "bias")  # what a checkpoint without the masked-language-model head lacks
+HEAD = ("transform", "transform_norm", "bias")  # what a checkpoint that was not made to predict masked tokens lacks
 NAMES = {  # in Hugging Face's checkpoints -> here
     "embeddings.word_embeddings": "token",
     "embeddings.token_type_embeddings": "segment",
