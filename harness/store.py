@@ -2,7 +2,7 @@
 
 Format 1: run.json, plan.json, environments.json, outcomes.json, samples.parquet, events.jsonl, logs/ and traces/.
 Format 2: a variant has a revision and an allocator, a suite has seeds.
-Format 3: a suite has a retry.
+Format 3: a suite has a retry, a workload has weights, a variant may have a model of its own.
 A run is written as `.partial-<id>` with samples.jsonl and renamed when sealed. A complete run is never written again;
 an interrupted one goes back to `.partial-<id>` when it is resumed.
 """

