@@ -21,6 +21,8 @@ from harness.worker.ability import refusal
 
 safetensors = pytest.importorskip("safetensors.torch", reason="needs the package safetensors")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = {named.name: named for named in names.listing("attention")}
 SMALL = {"vocabulary": 320, "positions": 64, "dim": 32, "heads": 4, "layers": 2}
@@ -40,6 +42,11 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }  # fmt: skip
 T5 = {"vocab_size": 320, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+WHISPER = {
+    "vocab_size": 320, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "max_target_positions": 64,
+    "decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None, **TEXT,
+}  # fmt: skip
 VIT = {"image_size": 8, "patch_size": 2, "num_channels": 1, **BERT}
 FAMILIES = {  # own model and what of it -> transformers' class, and its configuration's fields
     "bert": ("BertForMaskedLM", {"vocab_size": 320, "max_position_embeddings": 64, **BERT}),
@@ -50,18 +57,11 @@ FAMILIES = {  # own model and what of it -> transformers' class, and its configu
     "t5 gated": ("T5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "vit": ("ViTForImageClassification", {**VIT, "num_labels": 10}),
     "vit restoring": ("ViTForMaskedImageModeling", {**VIT, "encoder_stride": 2}),
+    "whisper": ("WhisperForConditionalGeneration", WHISPER),
 }
 MASK = torch.arange(24) < torch.tensor([[19], [24]])
 every_family = pytest.mark.parametrize("family", FAMILIES)
 torch_compiles = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # Inductor's own
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,8 @@ def theirs(transformers):
             if family == "t5 gated":  # whose published checkpoints have a head of their own
                 made[family].lm_head.weight = nn.Parameter(torch.empty(320, 32))
             for parameter in made[family].parameters():
-                nn.init.normal_(parameter, std=0.2)
+                if parameter.requires_grad:  # not Whisper's sinusoids
+                    nn.init.normal_(parameter, std=0.2)
         return made[family]
 
     return make
@@ -112,6 +113,11 @@ def inputs(family):
         return (images,), {"pixel_values": images}
     if family == "vit restoring":
         return (images, hidden), {"pixel_values": images, "bool_masked_pos": hidden}
+    if family == "whisper":
+        sound = torch.randn(2, 480_000, generator=generator) / 10  # half a minute, as transformers must have it
+        frames = names.find("model", "whisper").module()
+        mel = frames.log_mel(sound, frames.mel_filters())
+        return (sound, tokens), {"input_features": mel, "decoder_input_ids": tokens}
     return (tokens, MASK), by_name
 
 
@@ -132,6 +138,7 @@ def distance(found, expected):
 @every_family
 @torch.no_grad()
 def test_with_the_same_weights_a_model_computes_what_transformers_does(family, backend, theirs, tmp_path):
+    torch._dynamo.reset()  # flex compiles anew for every shape, up to a limit
     theirs(family).save_pretrained(tmp_path)
     model, drawn = own(family, tmp_path, backend)
     assert drawn == []
