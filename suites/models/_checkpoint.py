@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.errors import UserError
@@ -40,4 +41,17 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str | None], pref
             for number in numbers:
                 here = here.replace("*", number, 1)
             found[here + leaf] = tensor
+    return found
+
+
+def joined(tensors: Mapping[str, Tensor], parts: tuple[str, ...], whole: str) -> dict[str, Tensor]:
+    """Return the tensors with those of the modules `parts` of each layer joined, in that order, to one of `whole`."""
+    found = dict(tensors)
+    for name in tensors:
+        before, module, leaf = name.rpartition(f".{parts[0]}.")
+        if module:
+            names = [f"{before}.{part}.{leaf}" for part in parts]
+            if absent := [other for other in names if other not in tensors]:
+                raise UserError(f"{absent[0]} is not in the checkpoint", "use one of the whole model")
+            found[f"{before}.{whole}.{leaf}"] = torch.cat([found.pop(other) for other in names])
     return found

@@ -1,4 +1,4 @@
-"""Any language model of Hugging Face's transformers, in its own class: `hf:FOLDER_OR_ID` (extra `hf`)."""
+"""Models of Hugging Face's transformers in their own classes, as `hf:FOLDER_OR_ID` (extra `hf`)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,14 @@ from suites.attention import flex, formula, sdpa
 
 # The kernels that are pinned from outside, such as sdpa_flash, have the function of `sdpa`, and pin this one, too.
 IMPLEMENTATIONS = {formula.attention: "eager", sdpa.attention: "sdpa", flex.attention: "flex_attention"}
-KINDS = {  # transformers' class -> what it is called with, in the order in which the tasks give it
-    "Seq2SeqLM": ("input_ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask"),
-    "MaskedLM": ("input_ids", "token_type_ids", "attention_mask"),
-    "CausalLM": ("input_ids", "attention_mask"),
-}
+KINDS = {  # transformers' class -> its name for those that it has, and what it is called with, in the tasks' order
+    "Seq2SeqLM": (
+        "SEQ_TO_SEQ_CAUSAL_LM", ("input_ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask"),
+    ),
+    "MaskedLM": ("MASKED_LM", ("input_ids", "token_type_ids", "attention_mask")),
+    "CausalLM": ("CAUSAL_LM", ("input_ids", "attention_mask")),
+    "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
+}  # fmt: skip
 
 Attention = Callable[..., Tensor]
 
@@ -49,18 +52,19 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True) -> nn.M
         raise UserError(
             f"transformers cannot read {folder}: {said}", "give a folder that save_pretrained made"
         ) from None
-    return Called(model.float(), KINDS[kind])
+    return Called(model.float(), KINDS[kind][1])
 
 
 def kind_of(config: Any) -> str:
     """Return as what the model of a configuration is run: the first of KINDS that transformers has for it."""
     from transformers.models.auto import modeling_auto
 
-    names = {"Seq2SeqLM": "SEQ_TO_SEQ_CAUSAL_LM", "MaskedLM": "MASKED_LM", "CausalLM": "CAUSAL_LM"}
-    for kind, name in names.items():
-        if type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING"):
+    for kind, (name, _) in KINDS.items():
+        is_known = type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING")
+        # Of some encoder-decoders transformers has the decoder alone, too: not what the checkpoint is for.
+        if is_known and config.is_encoder_decoder == (kind == "Seq2SeqLM"):
             return kind
-    raise UserError(f"a {config.model_type} is no language model", "give the folder of one")
+    raise UserError(f"no task here trains a {config.model_type}", "give the folder of a language model or of a ViT")
 
 
 def switch_dropout_off(config: Any) -> None:
@@ -78,5 +82,5 @@ class Called(nn.Module):
         self.model, self.inputs = model, inputs
 
     def forward(self, *tensors: Tensor | None) -> Tensor:
-        """Return the logits, (batch, length, vocabulary); a mask is None where nothing is padded."""
+        """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""
         return self.model(**dict(zip(self.inputs, tensors, strict=False))).logits

@@ -8,11 +8,14 @@ the embedding and each residual branch; attention has none.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from suites.models._checkpoint import joined, need, renamed
 
 SIZES = {
     "tiny": {
@@ -39,6 +42,22 @@ SIZES = {
 # Llama 3.1 and 3.2 went on from a model trained on 8,192 positions: they keep the pairs that had turned 4 times there,
 # slow down those that had not turned once by the factor `stretch`, and others in between.
 UNSTRETCHED_POSITIONS, FEW_TURNS, MANY_TURNS = 8192, 1, 4
+HEAD = ("head",)
+NAMES = {  # in Hugging Face's checkpoints -> here
+    "embed_tokens": "token",
+    "layers.*.input_layernorm": "layers.*.attention_norm",
+    "layers.*.self_attn.q_proj": "layers.*.query",
+    "layers.*.self_attn.k_proj": "layers.*.key",
+    "layers.*.self_attn.v_proj": "layers.*.value",
+    "layers.*.self_attn.o_proj": "layers.*.attention_output",
+    "layers.*.self_attn.rotary_emb.inv_freq": None,  # computed here
+    "layers.*.post_attention_layernorm": "layers.*.mlp_norm",
+    "layers.*.mlp.gate_proj": "layers.*.gate",
+    "layers.*.mlp.up_proj": "layers.*.up",
+    "layers.*.mlp.down_proj": "layers.*.mlp_output",
+    "norm": "norm",
+    "lm_head": "head",
+}
 
 Attention = Callable[..., Tensor]
 
@@ -159,3 +178,33 @@ def initialise(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if "norm" not in name:
             nn.init.normal_(parameter, std=0.02)
+
+
+def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `build` that the config.json of a Hugging Face LLaMA gives."""
+    need(config, model_type="llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
+    # Before transformers 5 the stretching was `rope_scaling`, None without one, and theta stood beside it.
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = "llama3" if "factor" in rope else "default"
+    need(
+        rope, rope_type=kind, type=kind, original_max_position_embeddings=UNSTRETCHED_POSITIONS,
+        low_freq_factor=FEW_TURNS, high_freq_factor=MANY_TURNS,
+    )  # fmt: skip
+    return {
+        "vocabulary": config["vocab_size"],
+        "positions": config["max_position_embeddings"],
+        "dim": config["hidden_size"],
+        "heads": config["num_attention_heads"],
+        "key_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
+        "layers": config["num_hidden_layers"],
+        "hidden": config["intermediate_size"],
+        "theta": rope.get("rope_theta") or config.get("rope_theta", 10000.0),
+        "stretch": rope.get("factor", 1.0),
+        "epsilon": config["rms_norm_eps"],
+        "tied": config.get("tie_word_embeddings", False),
+    }
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face LLaMA under the names and in the layout that they have here."""
+    return joined(renamed(tensors, NAMES, prefix="model."), ("query", "key", "value"), "qkv")

@@ -11,12 +11,14 @@ each stack; attention and the inside of the feed-forward, where T5 has it too, h
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from suites.models._checkpoint import need, renamed
 
 SIZES = {
     "tiny": {
@@ -46,6 +48,43 @@ SIZES = {
 }  # fmt: skip
 EPSILON = 1e-6  # of the norms, as published
 BUCKETS, FAR = 32, 128  # of distances (section 2.1): how many, and from where on all share the last
+HEAD = ("head",)
+NAMES = {  # in Hugging Face's checkpoints -> here
+    "shared": "token",
+    "lm_head": "head",
+    "encoder.embed_tokens": None,  # the token embedding once more
+    "encoder.block.0.layer.0.SelfAttention.relative_attention_bias": "encoder_bias.bucket",
+    "encoder.block.*.layer.0.SelfAttention.q": "encoder.*.self_attention.query",
+    "encoder.block.*.layer.0.SelfAttention.k": "encoder.*.self_attention.key",
+    "encoder.block.*.layer.0.SelfAttention.v": "encoder.*.self_attention.value",
+    "encoder.block.*.layer.0.SelfAttention.o": "encoder.*.self_attention.output",
+    "encoder.block.*.layer.0.layer_norm": "encoder.*.self_attention_norm",
+    "encoder.block.*.layer.1.DenseReluDense.wi": "encoder.*.feed_forward.inner",
+    "encoder.block.*.layer.1.DenseReluDense.wi_0": "encoder.*.feed_forward.gate",
+    "encoder.block.*.layer.1.DenseReluDense.wi_1": "encoder.*.feed_forward.inner",
+    "encoder.block.*.layer.1.DenseReluDense.wo": "encoder.*.feed_forward.outer",
+    "encoder.block.*.layer.1.layer_norm": "encoder.*.feed_forward_norm",
+    "encoder.final_layer_norm": "encoder_norm",
+    "decoder.embed_tokens": None,
+    "decoder.block.0.layer.0.SelfAttention.relative_attention_bias": "decoder_bias.bucket",
+    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias": None,  # in the oldest checkpoints, unused
+    "decoder.block.*.layer.0.SelfAttention.q": "decoder.*.self_attention.query",
+    "decoder.block.*.layer.0.SelfAttention.k": "decoder.*.self_attention.key",
+    "decoder.block.*.layer.0.SelfAttention.v": "decoder.*.self_attention.value",
+    "decoder.block.*.layer.0.SelfAttention.o": "decoder.*.self_attention.output",
+    "decoder.block.*.layer.0.layer_norm": "decoder.*.self_attention_norm",
+    "decoder.block.*.layer.1.EncDecAttention.q": "decoder.*.cross_attention.query",
+    "decoder.block.*.layer.1.EncDecAttention.k": "decoder.*.cross_attention.key",
+    "decoder.block.*.layer.1.EncDecAttention.v": "decoder.*.cross_attention.value",
+    "decoder.block.*.layer.1.EncDecAttention.o": "decoder.*.cross_attention.output",
+    "decoder.block.*.layer.1.layer_norm": "decoder.*.cross_attention_norm",
+    "decoder.block.*.layer.2.DenseReluDense.wi": "decoder.*.feed_forward.inner",
+    "decoder.block.*.layer.2.DenseReluDense.wi_0": "decoder.*.feed_forward.gate",
+    "decoder.block.*.layer.2.DenseReluDense.wi_1": "decoder.*.feed_forward.inner",
+    "decoder.block.*.layer.2.DenseReluDense.wo": "decoder.*.feed_forward.outer",
+    "decoder.block.*.layer.2.layer_norm": "decoder.*.feed_forward_norm",
+    "decoder.final_layer_norm": "decoder_norm",
+}
 
 Attention = Callable[..., Tensor]
 
@@ -243,3 +282,32 @@ def initialise(model: nn.Module, head_dim: int) -> None:
         elif "norm" not in name:
             inputs = parameter.size(1) * (head_dim if "query" in name else 1)
             nn.init.normal_(parameter, std=inputs**-0.5)
+
+
+def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `build` that the config.json of a Hugging Face T5 gives."""
+    gated = config.get("feed_forward_proj") == "gated-gelu"
+    need(
+        config, model_type="t5", feed_forward_proj="gated-gelu" if gated else "relu", layer_norm_epsilon=EPSILON,
+        relative_attention_num_buckets=BUCKETS, relative_attention_max_distance=FAR,
+        num_decoder_layers=config["num_layers"],
+    )  # fmt: skip
+    return {
+        "vocabulary": config["vocab_size"],
+        "dim": config["d_model"],
+        "heads": config["num_heads"],
+        "head_dim": config["d_kv"],
+        "layers": config["num_layers"],
+        "hidden": config["d_ff"],
+        "gated": gated,
+        # transformers 5 says by a key of its own whether the head is scaled, as only a tied one is here.
+        "tied": config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)),
+    }
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face T5 under the names that they have here."""
+    found = renamed(tensors, NAMES)
+    if "token.weight" in found:  # an own head may be the embedding's matrix after all
+        found.setdefault("head.weight", found["token.weight"])
+    return found
