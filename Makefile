@@ -25,5 +25,5 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), once; torch is large"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hf]'
 	@touch $(READY)
