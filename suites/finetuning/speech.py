@@ -88,8 +88,9 @@ def greedy(model: Any, sound: Any, width: int) -> Any:
     """Return what the model writes, always the likeliest next token: (batch, width)."""
     tokens = torch.full((len(sound), width + 1), PAD, device=sound.device)
     tokens[:, 0] = BOS
+    memory = model.encode(sound)
     for place in range(width):  # all places are computed each time, of which a causal decoder's first ones stay
-        tokens[:, place + 1] = model(sound, tokens[:, :-1])[:, place].argmax(-1)
+        tokens[:, place + 1] = model.decode(tokens[:, :-1], memory)[:, place].argmax(-1)
     return tokens[:, 1:]
 
 
