@@ -70,18 +70,19 @@ def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) ->
 def config(workload: Workload, folders: Sequence[Path], moved: Callable[[Path], Path] = Path) -> dict[str, Any]:
     """Return the model's configuration: its size, then the workload's settings; `moved` gives where its file lies.
 
-    A workload with weights has the size of the checkpoint, which the worker reads.
+    A model that starts from a checkpoint has its size, which the worker reads.
     """
     named = names.find("model", workload.model, folders)
     named = replace(named, path=moved(named.path))
     sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
-    if workload.size is not None and workload.size not in sizes:
-        raise unknown(f"size of model {workload.model!r}", workload.size, sizes)
+    size = None if workload.weights or named.reads_weights else workload.size
+    if size is not None and size not in sizes:
+        raise unknown(f"size of model {workload.model!r}", size, sizes)
     known = fields_of(named)
     for key in workload.settings:
         if key not in known and named.parameters() is not None:
             raise unknown(f"setting of model {workload.model!r}", key, known)
-    return {**(sizes[workload.size] if workload.size and not workload.weights else {}), **workload.settings}
+    return {**(sizes[size] if size else {}), **workload.settings}
 
 
 def weights(workload: Workload, folders: Sequence[Path]) -> str:

@@ -55,7 +55,8 @@ class Workload:
     @property
     def slug(self) -> str:
         """A short readable name: model, size or checkpoint, batch and length."""
-        size = self.weights.rstrip("/").split("/")[-1] or self.size
+        weights = checkpoint_in(self.model) or self.weights
+        size = weights.rstrip("/").split("/")[-1] or self.size
         return slugify("-".join(filter(None, (stem(self.model), size, f"b{self.batch}", f"l{self.length}"))))
 
 
@@ -275,7 +276,11 @@ def slugify(text: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Return the last part of a name: `gpt` of `own/gpt.py:build` and of `gpt`, `hf-tiny` of `hf:own/tiny`."""
+    """Return the last part of a name: `gpt` of `own/gpt.py:build` and of `gpt`."""
+    return name.split(":")[0].removesuffix(".py").split("/")[-1].split(".")[-1]
+
+
+def checkpoint_in(name: str) -> str:
+    """Return the checkpoint in a model's name: `own/tiny` of `hf:own/tiny`, nothing of `own/gpt.py:build`."""
     path, _, rest = name.partition(":")
-    last = path.removesuffix(".py").split("/")[-1].split(".")[-1]
-    return last if not rest or "." in path else f"{last}-{rest.rstrip('/').split('/')[-1]}"
+    return "" if "." in path else rest

@@ -143,7 +143,9 @@ def test_a_folder_that_transformers_cannot_run_is_a_sentence(family, sentence, f
 def test_the_name_says_which_checkpoint():
     found = names.find("model", "hf:own/tiny")
     assert (found.name, found.argument, found.path) == ("hf:own/tiny", "own/tiny", HF.path)
-    assert Workload(task="pretraining/causal_lm", model="hf:own/tiny").slug == "hf-tiny-b8-l128"
+    work = Workload(task="pretraining/causal_lm", model="hf:own/tiny", size="base")
+    assert work.slug == "hf-tiny-b8-l128"
+    assert load.config(work, []) == {}  # the size is the checkpoint's
     with pytest.raises(UserError, match="no model 'gpt:own/tiny'"):  # it draws its weights: there is no folder to read
         names.find("model", "gpt:own/tiny")
 

@@ -24,6 +24,16 @@ def test_a_case_id_is_readable_stable_and_tells_contents_apart():
     assert case.id != Case(workload=replace(WORK, settings={"dropout": 0.1}), variant=case.variant).id
 
 
+def test_a_checkpoint_takes_the_place_of_the_size_in_the_name():
+    assert replace(WORK, weights="own/MiniLM-v2.1/").slug == "gpt-MiniLM-v2.1-b8-l128"
+
+
+def test_a_variant_may_run_another_model_of_the_same_work():
+    block = replace(BLOCK, variants=[*BLOCK.variants, Variant(name="other", model="own.py")])
+    assert [case.model for case in block.cases] == ["gpt", "gpt", "own.py"]
+    assert block.workloads == (WORK, replace(WORK, model="own.py"))
+
+
 def test_the_first_variant_is_the_baseline_unless_named():
     assert BLOCK.baseline == "v1"
     assert replace(BLOCK, baseline="+sdpa").baseline_case.variant.attention == "sdpa"
@@ -41,6 +51,8 @@ def test_the_first_variant_is_the_baseline_unless_named():
         (lambda: Variant(name="v", threads=0), "threads is 0"),
         (lambda: Variant(name="v", checkpoint="maybe"), "give true or false"),
         (lambda: Variant(name="v", attention=3), "attention is 3"),
+        (lambda: Variant(name="v", model=3), "model is 3"),
+        (lambda: replace(WORK, weights=3), "weights is 3; give the folder of a checkpoint"),
         (lambda: Block(workload=WORK, variants=[]), "no variants"),
         (lambda: Block(workload=WORK, variants=[Variant(name="v"), Variant(name="v")]), "names variant 'v' twice"),
         (lambda: replace(BLOCK, baseline="v2"), "did you mean 'v1'"),
