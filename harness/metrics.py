@@ -104,7 +104,15 @@ TABLE = (
         better="lower",
         noise="sampled",
         margin=0.01,
-        summary="loss on held-out text after the suite's quality_steps of training",
+        summary="loss on held-out data after the suite's quality_steps of training",
+    ),
+    Metric(
+        name="accuracy",
+        unit="share",
+        better="higher",
+        noise="sampled",
+        margin=0.01,
+        summary="share of right answers on held-out data after the suite's quality_steps of training",
     ),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
@@ -131,5 +139,6 @@ SPREAD = (  # what is compared and varies from launch to launch
     "memory_peak_maxrss_bytes",
     "memory_reserved_bytes",
     "held_out_loss",
+    "accuracy",
 )
 COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly

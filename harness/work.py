@@ -16,7 +16,7 @@ class Work:
     """Index of a micro-batch -> that batch on the device; the same bits for the same index, in any process."""
 
     loss: Callable[[Any, Any], Any]
-    """(model, batch) -> (loss, outputs): a scalar mean in nats, and the logits, detached."""
+    """(model, batch) -> (loss, outputs): a scalar mean in nats, and the outputs, detached."""
 
     amount: Mapping[str, float]
     """How much one micro-batch is, padding apart: {"tokens": ..., "samples": ...}."""

@@ -15,7 +15,7 @@ SHARED = [
 ]
 WORKER = [
     path
-    for folder in ("harness/worker", "suites/models", "suites/attention", "suites/pretraining")
+    for folder in ("harness/worker", "suites/models", "suites/attention", "suites/pretraining", "suites/finetuning")
     for path in (ROOT / folder).glob("*.py")
 ]
 COORDINATOR = [
@@ -29,7 +29,7 @@ MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "worker": {"harness", "suites", "torch", "numpy"},
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
-        "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "tomllib", "pytest", "pytest_benchmark",
+        "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "sklearn", "tomllib", "pytest", "pytest_benchmark",
     },
 }  # fmt: skip
 HARNESS_IN = {"shared": {"spec", "work", "metrics", "names", "wire", "errors"}}

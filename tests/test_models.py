@@ -15,10 +15,11 @@ from harness.worker.ability import refusal
 MODELS = {named.name: named for named in names.listing("model")}
 BACKENDS = {named.name: named for named in names.listing("attention")}
 FORMULA = BACKENDS["formula"].load()
-PUBLISHED = {"gpt": 124_439_808, "bert": 109_514_298, "encoder_decoder": 63_084_544}
+PUBLISHED = {"gpt": 124_439_808, "bert": 109_514_298, "encoder_decoder": 63_084_544, "vit": 86_567_656}
 SOURCE, TARGET = 24, 16  # lengths
 
 every_model = pytest.mark.parametrize("name", MODELS)
+models_of_text = pytest.mark.parametrize("name", [name for name in MODELS if name != "vit"])
 causal_models = pytest.mark.parametrize("name", ["gpt", "encoder_decoder"])
 torch_compiles = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # Inductor's own
 
@@ -45,6 +46,8 @@ def inputs(name, batch=2):
         mask = torch.arange(length) < torch.tensor([[length - 5], [length]])
         return torch.randint(256, (batch, length), generator=generator), mask
 
+    if name == "vit":
+        return {"images": torch.randn(batch, 1, 8, 8, generator=generator, dtype=torch.float64).float()}
     source, source_mask = tokens(SOURCE)
     target, target_mask = tokens(TARGET)
     if name == "encoder_decoder":
@@ -55,12 +58,17 @@ def inputs(name, batch=2):
 
 
 def train(model, arguments):
-    """Return logits and the gradients of all parameters by name; the loss asks for other tokens than those given."""
+    """Return logits and the gradients of all parameters by name."""
     logits = model(**arguments)
-    targets = torch.arange(logits[..., 0].numel()) % 256
     model.zero_grad()
-    F.cross_entropy(logits.flatten(0, 1), targets).backward()
+    loss(logits).backward()
     return {"logits": logits.detach(), **{name: parameter.grad for name, parameter in model.named_parameters()}}
+
+
+def loss(logits):
+    """Return the loss of logits (..., classes) where other tokens are asked for than those given."""
+    flat = logits.flatten(0, -2)
+    return F.cross_entropy(flat, torch.arange(len(flat)) % min(256, flat.size(1)))
 
 
 def assert_same(found, expected, tolerance=1e-12):
@@ -71,7 +79,7 @@ def assert_same(found, expected, tolerance=1e-12):
 @every_model
 def test_the_sizes_give_every_field_of_build(name):
     sizes = MODELS[name].literal("SIZES", {})
-    assert list(sizes) == ["tiny", "small", "base"]
+    assert list(sizes)[:3] == ["tiny", "small", "base"]
     for size in sizes.values():
         assert list(size) == MODELS[name].parameters()
     defaults = inspect.signature(MODELS[name].load()).parameters.values()
@@ -114,15 +122,16 @@ def test_initial_weights_depend_on_the_seed_alone(name):
     weights = build(name).state_dict()
     again = build(name, BACKENDS["sdpa"].load()).state_dict()
     assert all(torch.equal(weights[key], again[key]) for key in weights)
-    assert not torch.equal(weights["token.weight"], build(name, seed=1).state_dict()["token.weight"])
+    other = build(name, seed=1).state_dict()
+    drawn = next(key for key in weights if "norm" not in key and "bias" not in key)
+    assert not torch.equal(weights[drawn], other[drawn])
 
 
 @every_model
 def test_an_untrained_model_knows_nothing(name):
     model, arguments = build(name), inputs(name)
     logits = model(**arguments)
-    loss = F.cross_entropy(logits.flatten(0, 1), torch.arange(logits[..., 0].numel()) % 256)
-    assert abs(loss.item() - math.log(320)) < 1
+    assert abs(loss(logits).item() - math.log(logits.size(-1))) < 1
 
 
 def test_gpt_draws_its_residual_outputs_smaller():
@@ -162,7 +171,7 @@ def test_without_dropout_a_model_is_deterministic_and_with_it_is_not(name):
     assert torch.equal(dropping.eval()(**inputs(name)), plain(**inputs(name)))
 
 
-@every_model
+@models_of_text
 def test_a_longer_input_than_the_positions_is_refused_with_what_to_do(name):
     arguments = {key: value for key, value in inputs(name).items() if value.dtype == torch.int64}
     needed = arguments["source" if name == "encoder_decoder" else "tokens"].size(1)
@@ -191,7 +200,7 @@ def test_bert_sees_both_ways_and_the_segments():
     assert torch.equal(model(arguments["tokens"]), model(arguments["tokens"], segments=zeros))
 
 
-@every_model
+@models_of_text
 def test_what_the_padding_holds_changes_nothing_else(name):
     model, arguments = build(name), inputs(name)
     real = arguments["target_mask" if name == "encoder_decoder" else "mask"]
@@ -203,7 +212,7 @@ def test_what_the_padding_holds_changes_nothing_else(name):
     assert torch.equal(before[real], model(**arguments)[real])
 
 
-@every_model
+@models_of_text
 def test_a_padded_row_reads_as_the_same_row_cut_short(name):
     model, arguments = build(name).double(), inputs(name)
     cut = {key: value[:1, : value.size(1) - 5] for key, value in arguments.items() if "mask" not in key}
@@ -270,3 +279,65 @@ def test_encoder_decoder_is_torch_nn_transformer(padded):
         tgt_key_padding_mask=ignored.get("target_mask"),
     )
     torch.testing.assert_close(model(**arguments), output @ model.token.weight.T)
+
+
+def test_vit_large_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        model = build("vit", **MODELS["vit"].literal("SIZES", {})["large"])
+    assert sum(parameter.numel() for parameter in model.parameters()) == 304_326_632
+
+
+def restoring(name="vit", **config):
+    """Return a ViT with the head of pixels, images and which of their patches are masked: every second."""
+    masked = torch.arange(16).expand(2, -1) % 2 == 0
+    return build(name, classes=0, **config).double(), inputs("vit")["images"].double(), masked
+
+
+def test_a_masked_patch_is_not_seen_and_the_others_are():
+    model, images, masked = restoring()
+    before = model(images, masked)
+    assert before.shape == images.shape
+    images[0, 0, 1, 1] += 1  # in patch 0, which is masked
+    assert torch.equal(model(images, masked), before)
+    images[0, 0, 1, 2] += 1  # in patch 1
+    after = model(images, masked)
+    assert not torch.equal(after[0], before[0])
+    assert torch.equal(after[1], before[1])
+
+
+def test_restored_pixels_lie_in_the_patch_they_are_of():
+    model, images, masked = restoring(patch=4, channels=3, image=8)
+    model.pixels.weight.data.zero_()
+    model.pixels.bias.data = torch.arange(48.0, dtype=torch.float64)  # channel, row, column
+    restored = model(images.expand(-1, 3, -1, -1), masked[:, :4])
+    assert torch.equal(restored, model.pixels.bias.view(3, 4, 4).repeat(2, 1, 2, 2))
+
+
+def test_each_patch_is_read_at_its_own_position():
+    model = build("vit")
+    images = inputs("vit")["images"]
+    swapped = images.clone()
+    swapped[..., :2, :2], swapped[..., :2, 2:4] = images[..., :2, 2:4], images[..., :2, :2]
+    assert not torch.allclose(model(swapped), model(images))
+    model.position.data[1:3] = model.position.data[1]
+    torch.testing.assert_close(model(swapped), model(images))
+
+
+def test_the_head_of_pixels_learns_too():
+    model, images, masked = restoring()
+    (model(images, masked) - images).abs().sum().backward()
+    assert all(parameter.grad.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "masked", "sentence"),
+    [
+        ({"image": 9}, 9, False, "--set patch="),
+        ({}, 10, False, "--set image=10 --set channels=1"),
+        ({}, 8, True, "--set classes=0"),
+        ({"classes": 0}, 8, False, "--set classes=N"),
+    ],
+)
+def test_images_that_do_not_fit_a_vit_are_refused_with_what_to_do(config, size, masked, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build("vit", **config)(torch.zeros(1, 1, size, size), torch.ones(1, 16, dtype=torch.bool) if masked else None)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.spec import Block, Suite
     from harness.store import Recorder, Run
 
+PARTS = ("train", "held_out", "validation", "test")  # of a data manifest: where the files lie on this machine
+
 
 def run(
     suite: Annotated[
@@ -189,10 +191,7 @@ def created(runs: Path, asked: "Suite", data: Any, folders: Sequence[Path], mark
         runs,
         asked,
         ["tandem", *sys.argv[1:]],
-        {
-            name: {key: value for key, value in manifest.items() if key not in ("train", "held_out")}
-            for name, manifest in data.items()
-        },
+        {name: {key: value for key, value in manifest.items() if key not in PARTS} for name, manifest in data.items()},
         [asdict(turn) for turn in plan(asked)],
     )
     recorder.meta |= {

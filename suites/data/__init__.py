@@ -1,1 +1,1 @@
-"""Data: each file prepares one corpus, as `.npy` files that workers memory-map."""
+"""Data: each file prepares one corpus or set of samples, as `.npy` files that workers memory-map."""

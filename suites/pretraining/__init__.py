@@ -1,1 +1,1 @@
-"""Pretraining: each file prepares one task on text, as `prepare(model, config, device) -> Work`."""
+"""Pretraining: each file prepares one task without labels, as `prepare(model, config, device) -> Work`."""

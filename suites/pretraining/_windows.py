@@ -14,6 +14,8 @@ IGNORED = -100  # a target that no loss counts, as torch's cross-entropy has it
 
 def open_text(config: Mapping[str, Any], part: str, window: int) -> np.ndarray:
     """Return the bytes of the `train` or `held_out` text, which must hold a batch of windows of `window` bytes."""
+    if not isinstance(config["data"].get(part), str):
+        raise UserError(f"data {config['data']['name']!r} are no text", "give a text: --set data=stdlib")
     text: np.ndarray = np.load(config["data"][part], mmap_mode="r").view(np.ndarray)
     needed = config["batch"] * window
     if text.size < needed:

@@ -48,10 +48,10 @@ def to_device(arrays: Arrays, device: torch.device) -> tuple[Any, ...]:
 def cross_entropy(logits: Any, targets: Any) -> Any:
     """Return the mean loss in nats over the targets that are not IGNORED.
 
-    Half-precision logits (batch, length, vocabulary) are widened first, as in any real training.
+    Half-precision logits (..., vocabulary) are widened first, as in any real training.
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(wide.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
 
 
 def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:

@@ -1,0 +1,67 @@
+"""Parts: arrays of training, validation and test data, one row a sample, written once as `.npy` files."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suites.data.stdlib import write
+
+PARTS = ("train", "validation", "test")
+Parts = Mapping[str, Mapping[str, NDArray[Any]]]
+"""Part -> name of an array -> the array, whose first axis are the samples."""
+
+
+def kept(name: str, state: bytes, make: Callable[[], tuple[Parts, dict[str, Any]]], folder: Path) -> dict[str, Any]:
+    """Return the manifest of data `name` below `folder`; call `make` unless what it made of `state` is there, whole.
+
+    `state` is what the data depend on. `make` returns the parts and further facts, such as `source`. In the manifest
+    each part leads from the names of its arrays to their files.
+    """
+    folder = folder.resolve()
+    cached = folder / f"{name}-{hashlib.sha256(state).hexdigest()[:16]}.json"
+    if not is_complete(cached):
+        folder.mkdir(parents=True, exist_ok=True)
+        parts, facts = make()
+        content = json.dumps({"name": name, **written(name, parts, folder), **facts}, indent=1).encode()
+        write(cached, lambda file: file.write(content))
+    manifest: dict[str, Any] = json.loads(cached.read_bytes())
+    located = {part: {key: str(folder / file) for key, file in manifest[part].items()} for part in PARTS}
+    return {**manifest, **located}
+
+
+def is_complete(cached: Path) -> bool:
+    """Tell whether the manifest and the files of all parts are there, whole."""
+    if not cached.is_file():
+        return False
+    manifest = json.loads(cached.read_bytes())
+    files = {part: [cached.parent / file for file in manifest[part].values()] for part in PARTS}
+    return all(
+        all(path.is_file() for path in paths) and size(paths) == manifest[f"{part}_bytes"]
+        for part, paths in files.items()
+    )
+
+
+def size(paths: list[Path]) -> int:
+    """Return how many bytes the files have together."""
+    return sum(path.stat().st_size for path in paths)
+
+
+def written(name: str, parts: Parts, folder: Path) -> dict[str, Any]:
+    """Write the arrays of all parts into `folder`; return their hash, and the files and bytes of each part."""
+    sha = hashlib.sha256()
+    for part in PARTS:
+        for key, array in parts[part].items():
+            sha.update(f"{part} {key} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    manifest: dict[str, Any] = {"sha256": sha.hexdigest()}
+    for part in PARTS:
+        files = {key: f"{name}-{sha.hexdigest()[:16]}-{part}-{key}.npy" for key in parts[part]}
+        for key, file in files.items():
+            write(folder / file, partial(np.save, arr=parts[part][key], allow_pickle=False))
+        manifest |= {part: files, f"{part}_bytes": size([folder / file for file in files.values()])}
+    return manifest

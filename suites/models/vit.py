@@ -1,0 +1,134 @@
+"""ViT: encoder of image patches, pre-norm, class token, learned positions (Dosovitskiy et al. 2021).
+
+`base` is ViT-B/16 and `large` ViT-L/16 at 224 pixels with the head for ImageNet's 1000 classes: 86,567,656 and
+304,326,632 parameters. `tiny` and `small` are for the digits, 8 pixels wide. With `classes` 0 the model has, instead of
+the head that tells classes apart, what masked-image pretraining needs: a token that stands for a masked patch and a
+linear head that gives each patch its pixels (SimMIM: Xie et al. 2022). Dropout, where `dropout` is not 0, follows the
+embedding and each residual branch; attention has none.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIZES = {
+    "tiny": {
+        "image": 8, "patch": 2, "channels": 1, "classes": 10, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0,
+    },
+    "small": {
+        "image": 8, "patch": 2, "channels": 1, "classes": 10, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0,
+    },
+    "base": {
+        "image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 768, "heads": 12, "layers": 12,
+        "dropout": 0.0,
+    },
+    "large": {
+        "image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 1024, "heads": 16, "layers": 24,
+        "dropout": 0.0,
+    },
+}  # fmt: skip
+EPSILON = 1e-12  # of the layer norms, as the configurations of the published checkpoints have it
+
+Attention = Callable[..., Tensor]
+
+
+def build(
+    attention: Attention, *, image: int = 8, patch: int = 2, channels: int = 1, classes: int = 10, dim: int = 128,
+    heads: int = 4, layers: int = 2, dropout: float = 0.0,
+) -> nn.Module:  # fmt: skip
+    """Return a ViT for square images of `image` pixels a side, in patches of `patch`, with its initial weights."""
+    if image % patch:
+        raise ValueError(f"patches of {patch} pixels do not fill an image of {image}: --set patch=N, a divisor")
+    model = ViT(attention, image, patch, channels, classes, dim, heads, layers, dropout)
+    initialise(model)
+    return model
+
+
+class ViT(nn.Module):
+    """Images (batch, channels, height, width) -> logits (batch, classes), or with `classes` 0 such images again."""
+
+    def __init__(
+        self, attention: Attention, image: int, patch: int, channels: int, classes: int, dim: int, heads: int,
+        layers: int, dropout: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.shape, self.side, self.classes = (channels, image, image), image // patch, classes
+        self.length = 1 + self.side**2
+        """Tokens that an image makes: its patches and the class token."""
+        self.patch = nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
+        self.class_token = nn.Parameter(torch.empty(dim))
+        self.position = nn.Parameter(torch.empty(self.length, dim))
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList([Layer(attention, dim, heads, dropout) for _ in range(layers)])
+        self.norm = nn.LayerNorm(dim, eps=EPSILON)
+        if classes:
+            self.head = nn.Linear(dim, classes)
+        else:
+            self.mask_token = nn.Parameter(torch.empty(dim))
+            self.pixels = nn.Linear(dim, channels * patch**2)
+
+    def forward(self, images: Tensor, masked: Tensor | None = None) -> Tensor:
+        """Return the logits, or the images restored; `masked` (batch, patches) is True where a patch is hidden."""
+        if images.shape[1:] != self.shape:
+            raise ValueError(
+                f"images of {tuple(images.shape[1:])} channels, height and width do not fit a model of {self.shape}: "
+                f"--set image={images.size(-1)} --set channels={images.size(1)}"
+            )
+        if self.classes and masked is not None:
+            raise ValueError("this ViT has the head of classes; masked patches need that of pixels: --set classes=0")
+        if not self.classes and masked is None:
+            raise ValueError("this ViT has the head of pixels, for masked patches; classes need: --set classes=N")
+        dtype = self.position.dtype
+        x = self.patch(images.to(dtype)).flatten(2).transpose(1, 2).to(dtype)  # (batch, patches, dim)
+        if masked is not None:
+            x = torch.where(masked[..., None], self.mask_token, x)
+        x = torch.cat([self.class_token.expand(x.size(0), 1, -1), x], dim=1)  # (batch, length, dim)
+        x = self.dropout(x + self.position)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)
+        return self.head(x[:, 0]) if self.classes else self.restored(x[:, 1:])
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Return the pixels of each patch (batch, patches, dim), put in its place: (batch, channels, height, width)."""
+        channels, size, _ = self.shape
+        pixels = self.pixels(x).unflatten(-1, (channels, size // self.side, -1))
+        pixels = pixels.unflatten(1, (self.side, -1))  # (batch, side, side, channels, patch, patch)
+        return pixels.permute(0, 3, 1, 4, 2, 5).reshape(-1, *self.shape)
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, attention: Attention, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention, self.heads = attention, heads
+        self.attention_norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.attention_output = nn.Linear(dim, dim)
+        self.mlp_norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.mlp = nn.Linear(dim, 4 * dim)
+        self.mlp_output = nn.Linear(4 * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output, (batch, length, dim) like `x`."""
+        q, k, v = (
+            y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, dim / heads)
+            for y in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+        )
+        y = self.attention(q, k, v, causal=False).transpose(1, 2).flatten(2)  # (batch, length, dim)
+        x = x + self.dropout(self.attention_output(y))
+        y = F.gelu(self.mlp(self.mlp_norm(x)))  # (batch, length, 4 dim)
+        return x + self.dropout(self.mlp_output(y))
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw the initial weights: std 0.02, biases 0."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif "norm" not in name:
+            nn.init.normal_(parameter, std=0.02)

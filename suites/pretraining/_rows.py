@@ -1,0 +1,32 @@
+"""Rows: data that hold one sample a row, opened and drawn epoch by epoch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UserError
+from suites.pretraining._windows import random_numbers
+
+
+def open_rows(config: Mapping[str, Any], part: str, *names: str) -> tuple[np.ndarray, ...]:
+    """Return the arrays `names` of the `train`, `validation` or `test` part, memory-mapped."""
+    data = config["data"]
+    files = data.get(part)
+    if not isinstance(files, Mapping) or not files.keys() >= {*names}:
+        raise UserError(
+            f"{config['task']} takes {' and '.join(names)}, and the {part} part of data {data['name']!r} has none",
+            "give other data: --set data=NAME",
+        )
+    return tuple(np.load(files[name], mmap_mode="r").view(np.ndarray) for name in names)
+
+
+def draw_rows(config: Mapping[str, Any], part: str, count: int, index: int) -> np.ndarray:
+    """Return which of `count` rows are in batch `index`: every row once an epoch, in an order of the epoch's own."""
+    places = np.arange(index * config["batch"], (index + 1) * config["batch"])
+    epochs = places // count
+    drawn = [
+        random_numbers(config["seed"], part, epoch).permutation(count)[places[epochs == epoch] % count]
+        for epoch in np.unique(epochs)
+    ]
+    return np.concatenate(drawn)
