@@ -114,6 +114,22 @@ TABLE = (
         margin=0.01,
         summary="share of right answers on held-out data after the suite's quality_steps of training",
     ),
+    Metric(
+        name="f1",
+        unit="share",
+        better="higher",
+        noise="sampled",
+        margin=0.01,
+        summary="F1 of the sub-tokens of names on held-out data after the suite's quality_steps of training",
+    ),
+    Metric(
+        name="bits_per_byte",
+        unit="bits",
+        better="lower",
+        noise="sampled",
+        margin=0.01,
+        summary="held_out_loss of a model that predicts byte after byte, in bits",
+    ),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",
@@ -140,5 +156,6 @@ SPREAD = (  # what is compared and varies from launch to launch
     "memory_reserved_bytes",
     "held_out_loss",
     "accuracy",
+    "f1",
 )
 COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly
