@@ -112,7 +112,11 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
 def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Make the data of all workloads, or find them made; return data name -> manifest."""
     wanted = {block.workload.data for block in suite.blocks}
-    return {name: names.find("data", name, folders).load()(folder) for name in sorted(wanted)}
+    found = {name: names.find("data", name, folders) for name in sorted(wanted)}
+    return {
+        name: named.load()(folder, Path(named.argument)) if named.argument else named.load()(folder)
+        for name, named in found.items()
+    }
 
 
 def with_limits(suite: Suite, launches: int | None, rounds: int | None, budget: float | None) -> Suite:
