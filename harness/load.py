@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import adjust, names
-from harness.errors import UserError, unknown
+from harness.errors import Unavailable, UserError, unknown
 from harness.spec import Block, Suite, Workload
 
 
@@ -112,11 +112,17 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
 def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Make the data of all workloads, or find them made; return data name -> manifest."""
     wanted = {block.workload.data for block in suite.blocks}
-    found = {name: names.find("data", name, folders) for name in sorted(wanted)}
-    return {
-        name: named.load()(folder, Path(named.argument)) if named.argument else named.load()(folder)
-        for name, named in found.items()
-    }
+    return {name: manifest(names.find("data", name, folders), folder) for name in sorted(wanted)}
+
+
+def manifest(named: names.Named, folder: Path) -> dict[str, Any]:
+    """Return the manifest of data, or of what cannot be made on this machine one that tells the workers why."""
+    argument = [Path(named.argument)] if named.argument else []
+    try:
+        made: dict[str, Any] = named.load()(folder, *argument)
+    except Unavailable as error:
+        return {"name": named.name, "sha256": "", "source": "", "unavailable": str(error)}
+    return made
 
 
 def with_limits(suite: Suite, launches: int | None, rounds: int | None, budget: float | None) -> Suite:

@@ -130,6 +130,14 @@ TABLE = (
         margin=0.01,
         summary="held_out_loss of a model that predicts byte after byte, in bits",
     ),
+    Metric(
+        name="character_error_rate",
+        unit="share",
+        better="lower",
+        noise="sampled",
+        margin=0.01,
+        summary="letters to insert, drop or change in the answers to held-out data, over the letters there are",
+    ),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",

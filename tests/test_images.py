@@ -18,6 +18,7 @@ from suites.pretraining import _rows, masked_image
 
 TASKS = {"pretraining/masked_image": 0, "finetuning/image_classification": 4}  # task -> classes of its model
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 every_task = pytest.mark.parametrize("task", TASKS)
 
 

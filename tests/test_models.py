@@ -15,22 +15,21 @@ from harness.worker.ability import refusal
 MODELS = {named.name: named for named in names.listing("model")}
 BACKENDS = {named.name: named for named in names.listing("attention")}
 FORMULA = BACKENDS["formula"].load()
-PUBLISHED = {"gpt": 124_439_808, "bert": 109_514_298, "encoder_decoder": 63_084_544, "vit": 86_567_656}
+PUBLISHED = {
+    "gpt": 124_439_808,
+    "bert": 109_514_298,
+    "encoder_decoder": 63_084_544,
+    "vit": 86_567_656,
+    "whisper": 71_825_920,
+}
 SOURCE, TARGET = 24, 16  # lengths
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 every_model = pytest.mark.parametrize("name", MODELS)
-models_of_text = pytest.mark.parametrize("name", [name for name in MODELS if name != "vit"])
-causal_models = pytest.mark.parametrize("name", ["gpt", "encoder_decoder"])
+models_of_text = pytest.mark.parametrize("name", [name for name in MODELS if name not in ("vit", "whisper")])
+causal_models = pytest.mark.parametrize("name", ["gpt", "encoder_decoder", "whisper"])
+models_of_text_and_sound = pytest.mark.parametrize("name", [name for name in MODELS if name != "vit"])
 torch_compiles = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # Inductor's own
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are slower on many threads, and far slower where others use the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(name, attention=FORMULA, seed=0, **config):
@@ -46,6 +45,9 @@ def inputs(name, batch=2):
         mask = torch.arange(length) < torch.tensor([[length - 5], [length]])
         return torch.randint(256, (batch, length), generator=generator), mask
 
+    if name == "whisper":
+        sound = torch.rand(batch, 3200, generator=generator, dtype=torch.float64).float() * 2 - 1  # a fifth of a second
+        return {"sound": sound, "target": torch.randint(256, (batch, TARGET), generator=generator)}
     if name == "vit":
         return {"images": torch.randn(batch, 1, 8, 8, generator=generator, dtype=torch.float64).float()}
     source, source_mask = tokens(SOURCE)
@@ -153,7 +155,7 @@ def test_the_gradient_reaches_every_parameter(name):
 @every_model
 def test_layers_are_elements_of_module_lists(name):
     lists = [module for module in build(name, layers=3).modules() if isinstance(module, torch.nn.ModuleList)]
-    assert [len(layers) for layers in lists] == ([3, 3] if name == "encoder_decoder" else [3])
+    assert [len(layers) for layers in lists] == ([3, 3] if name in ("encoder_decoder", "whisper") else [3])
 
 
 @every_model
@@ -171,10 +173,10 @@ def test_without_dropout_a_model_is_deterministic_and_with_it_is_not(name):
     assert torch.equal(dropping.eval()(**inputs(name)), plain(**inputs(name)))
 
 
-@models_of_text
+@models_of_text_and_sound
 def test_a_longer_input_than_the_positions_is_refused_with_what_to_do(name):
-    arguments = {key: value for key, value in inputs(name).items() if value.dtype == torch.int64}
-    needed = arguments["source" if name == "encoder_decoder" else "tokens"].size(1)
+    arguments = {key: value for key, value in inputs(name).items() if value.dtype != torch.bool}
+    needed = arguments[{"encoder_decoder": "source", "whisper": "target"}.get(name, "tokens")].size(1)
     with pytest.raises(ValueError, match=f"^{needed} tokens .* 10 positions: --set positions={needed}$"):
         build(name, positions=10)(**arguments)
 
@@ -183,7 +185,7 @@ def test_a_longer_input_than_the_positions_is_refused_with_what_to_do(name):
 def test_a_causal_model_does_not_see_the_future(name):
     model, arguments = build(name), inputs(name)
     before = model(**arguments)
-    arguments["target" if name == "encoder_decoder" else "tokens"][:, 9] += 1
+    arguments["tokens" if name == "gpt" else "target"][:, 9] += 1
     after = model(**arguments)
     assert torch.equal(before[:, :9], after[:, :9])
     assert not torch.equal(before[1, 9], after[1, 9])
@@ -341,3 +343,86 @@ def test_the_head_of_pixels_learns_too():
 def test_images_that_do_not_fit_a_vit_are_refused_with_what_to_do(config, size, masked, sentence):
     with pytest.raises(ValueError, match=sentence):
         build("vit", **config)(torch.zeros(1, 1, size, size), torch.ones(1, 16, dtype=torch.bool) if masked else None)
+
+
+def test_whisper_tiny_en_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        model = build("whisper", **MODELS["whisper"].literal("SIZES", {})["tiny.en"])
+    assert sum(parameter.numel() for parameter in model.parameters()) == 37_184_256
+
+
+def test_whisper_hears_all_of_the_sound_in_each_letter():
+    model, arguments = build("whisper"), inputs("whisper")
+    before = model(**arguments)
+    arguments["sound"][1, -300:] = 0.0
+    after = model(**arguments)
+    assert torch.equal(after[0], before[0])
+    assert (after[1] != before[1]).any(-1).all()
+
+
+def test_more_sound_than_half_a_minute_is_refused():
+    with pytest.raises(ValueError, match="3002 frames are too many for 1500 places of two"):
+        build("whisper")(torch.zeros(1, 3002 * 160), torch.zeros(1, 1, dtype=torch.int64))
+
+
+def spectrum_by_definition(sound, frame):
+    """Return the power in each Fourier bin of a frame, summed up one by one in float64."""
+    padded = torch.cat([sound[1:201].flip(0), sound, sound[-201:-1].flip(0)]).double()
+    place = torch.arange(400, dtype=torch.float64)
+    weighted = padded[frame * 160 : frame * 160 + 400] * (0.5 - 0.5 * torch.cos(2 * math.pi * place / 400))
+    angle = 2 * math.pi * torch.arange(201, dtype=torch.float64)[:, None] * place / 400
+    return (weighted * angle.cos()).sum(1) ** 2 + (weighted * angle.sin()).sum(1) ** 2
+
+
+def slaney(hertz):
+    """Return the mel of a frequency, as the Auditory Toolbox has it."""
+    return hertz * 3 / 200 if hertz < 1000 else 15 + math.log(hertz / 1000) * 27 / math.log(6.4)
+
+
+@pytest.mark.parametrize("kind", ["noise", "chirp", "quiet"])
+def test_the_log_mel_spectrum_is_that_of_its_definition(kind):
+    module, time = MODELS["whisper"].module(), torch.arange(3200) / 16_000
+    noise = torch.randn(3200, generator=torch.Generator().manual_seed(3))
+    sound = {"noise": 0.1 * noise, "chirp": torch.sin(2 * math.pi * (300 + 9000 * time) * time), "quiet": 1e-4 * noise}
+    sound = torch.cat([torch.zeros(800), sound[kind][800:]])  # digital silence first: the floor of the logarithm
+    found = module.log_mel(sound[None], module.mel_filters())[0]
+    assert found.shape == (80, 20)
+
+    width = slaney(8000) / 81  # of a band, in mel
+    mels = torch.tensor([slaney(40.0 * bin) for bin in range(201)], dtype=torch.float64)
+    corners = [1000 * 6.4 ** ((width * n - 15) / 27) for n in (30, 31, 32)]  # of band 30, above 1000 Hz
+    bins = torch.arange(201, dtype=torch.float64) * 40
+    low, middle, high = corners
+    weights = torch.where(bins < middle, (bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
+    assert (
+        weights.nonzero().flatten().tolist() == ((mels > 30 * width) & (mels < 32 * width)).nonzero().flatten().tolist()
+    )
+    power = [weights @ spectrum_by_definition(sound, frame) * 2 / (high - low) for frame in range(20)]
+    band = torch.tensor([math.log10(max(value, 1e-10)) for value in power])
+    top = (found.max() * 4 - 4).item()  # the loudest band, from which the floor is reckoned
+    torch.testing.assert_close(found[30], (band.clamp(min=top - 8) + 4) / 4, rtol=0, atol=1e-4)
+
+
+def test_the_loudest_of_each_row_sets_its_own_floor():
+    module = MODELS["whisper"].module()
+    sounds = torch.stack([inputs("whisper")["sound"][0], torch.zeros(3200)])
+    both = module.log_mel(sounds, module.mel_filters())
+    assert both[1].unique().tolist() == [-1.5]  # (log10(1e-10) + 4) / 4
+    torch.testing.assert_close(both[:1], module.log_mel(sounds[:1], module.mel_filters()))
+
+
+def test_under_autocast_the_spectrum_keeps_its_precision():
+    model, sound = build("whisper"), inputs("whisper")["sound"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model.frames(sound), build("whisper").frames(sound))
+    found = model.bfloat16().frames(sound).float()
+    torch.testing.assert_close(found, build("whisper").frames(sound), rtol=0, atol=0.02)
+    assert build("whisper").double().frames(sound).dtype == torch.float64
+
+
+def test_the_encoders_places_are_whispers_sinusoids():
+    places = build("whisper").places
+    assert places.shape == (1500, 128)
+    for place, i in ((0, 0), (1, 0), (7, 3), (1499, 63)):
+        angle = place / 10_000 ** (i / 63)
+        assert places[place, [i, 64 + i]].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-6)

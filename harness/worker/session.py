@@ -29,6 +29,8 @@ class Session:
     def __init__(self, message: Message) -> None:
         """Build the case that a `build` message describes."""
         workload, self.variant = message["workload"], message["variant"]
+        if reason := message["data"].get("unavailable"):
+            raise Unavailable(reason)
         folders = [Path(folder) for folder in message["folders"]]
         attention = attention_of(self.variant, message)
         self.device = usable_device(self.variant, attention)
