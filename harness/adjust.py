@@ -10,8 +10,8 @@ from harness.spec import Block, Suite, Variant, Workload, repeated
 
 SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "retry", "seeds", "timeout"}
 WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings"}
-# A revision is checked out by the gate only.
-VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name", "revision"}
+# A revision is checked out by the gate only; `model` is the workload's.
+VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name", "revision", "model"}
 Settings = Callable[[Workload], set[str]]
 
 

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.load import config
+from harness import checkpoint
+from harness.load import config, weights
 from harness.names import ROOT
 from harness.peer import Peer
 from harness.spec import Block, Variant
@@ -66,10 +67,24 @@ class Conditions:
         return tree.moved(path) if tree else path
 
     def config(self, block: Block, variant: Variant) -> Mapping[str, Any]:
-        """Return the model's configuration: for a variant of a commit, with the sizes that its model file has there."""
-        if variant.revision not in self.trees:
+        """Return the model's configuration: with the sizes of the variant's own model, as its commit has them."""
+        if variant.revision not in self.trees and not variant.model:
             return self.configs[block.name]
-        return config(block, self.folders, lambda path: self.moved(variant, path))
+        return config(block.workload_of(variant), self.folders, lambda path: self.moved(variant, path))
+
+    def recipe(self, block: Block, variant: Variant, seed: int) -> dict[str, Any]:
+        """Return what a worker needs to build a variant of a block; `weights` is the checkpoint's folder or nothing."""
+        workload = block.workload_of(variant)
+        name = weights(workload, self.folders)
+        folder = str(checkpoint.find(name, self.folders)) if name else ""
+        return {
+            "workload": {**asdict(workload), "seed": seed, "weights": folder},
+            "variant": asdict(variant),
+            "config": dict(self.config(block, variant)),
+            "data": dict(self.data.get(workload.data, {})),
+            "folders": self.search(variant),
+            "tree": self.tree(variant),
+        }
 
     def tree(self, variant: Variant) -> dict[str, str] | None:
         """Return where a variant's commit is checked out, as its worker is told, or None."""

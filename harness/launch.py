@@ -191,26 +191,27 @@ class Launch:
 
     def recipe(self, variant: Variant) -> dict[str, Any]:
         """Return what a worker needs to build a variant of this block's workload."""
-        workload = self.block.workload
-        return {
-            "workload": {**asdict(workload), "seed": self.suite.seed_of(workload, self.number)},
-            "variant": asdict(variant),
-            "config": dict(self.conditions.config(self.block, variant)),
-            "data": dict(self.conditions.data[workload.data]),
-            "folders": self.conditions.search(variant),
-            "tree": self.conditions.tree(variant),
-        }
+        return self.conditions.recipe(self.block, variant, self.suite.seed_of(self.block.workload, self.number))
 
     def compare_builds(self) -> None:
-        """End every case whose initial weights or first batch are not the baseline's, bit for bit."""
-        if self.block.baseline_case.id not in self.cases:
+        """End every case whose first batch or initial weights are not the baseline's, bit for bit.
+
+        Another implementation of the model has other names and layouts: its cases compare weights with one another,
+        and what they compute with the float64 reference, as all do.
+        """
+        baseline = self.block.baseline_case
+        if baseline.id not in self.cases:
             return
-        expected = self.built[self.block.baseline_case.id]
+        first = {baseline.model: baseline}
         for case in list(self.cases.values()):
-            facts = self.built[case.id]
-            for key, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
-                if case.id in self.cases and facts[key] != expected[key]:
-                    self.end(case, CaseFailure("wrong", f"its {what} are not the baseline's, bit for bit"))
+            twin = first.setdefault(case.model, case)
+            for key, what, other in (
+                ("batch_sha256", "first batch", baseline),
+                ("weights_sha256", "initial weights", twin),
+            ):
+                if case.id in self.cases and self.built[case.id][key] != self.built[other.id][key]:
+                    reason = f"its {what} are not those of {other.variant.name}, bit for bit"
+                    self.end(case, CaseFailure("wrong", reason))
 
     def write_reference(self) -> tuple[Path, str | None]:
         """Run the first steps in float64 with the formula; return where they are, or why there are none."""
@@ -238,8 +239,9 @@ class Launch:
         path, absent = reference
         began = perf_counter()
         reply = peer.ask(
-            "check", self.suite.timeout, steps=self.suite.check_steps, against=None if absent else str(path)
-        )
+            "check", self.suite.timeout, steps=self.suite.check_steps, against=None if absent else str(path),
+            same_model=case.model == self.block.workload.model,
+        )  # fmt: skip
         self.watch.add("check", perf_counter() - began - reply["seconds"][0])
         self.started(case, {**reply, "seconds": reply["seconds"][0]})
         self.put(case.id, "cold_start_seconds", sum(reply["seconds"]))

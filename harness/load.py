@@ -1,15 +1,15 @@
 """Loading a suite: by name or path, adjusted, and every name in it looked up before anything runs."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import adjust, names
+from harness import adjust, checkpoint, names
 from harness.errors import Unavailable, UserError, unknown
-from harness.spec import Block, Suite, Workload
+from harness.spec import Suite, Workload
+from harness.store import checksum
 
 
 def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -> tuple[Suite, list[Path]]:
@@ -57,17 +57,21 @@ def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) ->
     for block in suite.blocks:
         names.find("task", block.workload.task, folders)
         names.find("data", block.workload.data, folders)
-        config(block, folders)
+        for workload in block.workloads:
+            config(workload, folders)
         for variant in block.variants:
             names.find("attention", variant.attention, folders)
             if variant.torch not in labels:
                 error = unknown("interpreter", variant.torch, labels)
                 raise UserError(f"variant {variant.name!r}: {error}", f"map it with `--python {variant.torch}=PATH`")
+    checkpoints(suite, folders)
 
 
-def config(block: Block, folders: Sequence[Path], moved: Callable[[Path], Path] = Path) -> dict[str, Any]:
-    """Return the model's configuration: its size, then the workload's settings; `moved` gives where its file lies."""
-    workload = block.workload
+def config(workload: Workload, folders: Sequence[Path], moved: Callable[[Path], Path] = Path) -> dict[str, Any]:
+    """Return the model's configuration: its size, then the workload's settings; `moved` gives where its file lies.
+
+    A workload with weights has the size of the checkpoint, which the worker reads.
+    """
     named = names.find("model", workload.model, folders)
     named = replace(named, path=moved(named.path))
     sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
@@ -77,7 +81,15 @@ def config(block: Block, folders: Sequence[Path], moved: Callable[[Path], Path] 
     for key in workload.settings:
         if key not in known and named.parameters() is not None:
             raise unknown(f"setting of model {workload.model!r}", key, known)
-    return {**(sizes[workload.size] if workload.size else {}), **workload.settings}
+    return {**(sizes[workload.size] if workload.size and not workload.weights else {}), **workload.settings}
+
+
+def weights(workload: Workload, folders: Sequence[Path]) -> str:
+    """Return the name of the checkpoint that a workload's model starts from, or nothing."""
+    named = names.find("model", workload.model, folders)
+    if named.reads_weights and not (named.argument or workload.weights):
+        raise UserError(f"model {workload.model!r} needs a checkpoint", f"write {workload.model}:FOLDER_OR_ID")
+    return named.argument or workload.weights
 
 
 def model_fields(workload: Workload, folders: Sequence[Path]) -> set[str]:
@@ -93,7 +105,18 @@ def fields_of(named: names.Named) -> set[str]:
 
 def sources(suite: Suite, folders: Sequence[Path]) -> dict[str, str]:
     """Return the SHA-256 of each file that the suite names, so that a run says which code it measured."""
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files(suite, folders).items()}
+    named = {**files(suite, folders), **checkpoints(suite, folders)}
+    return {name: checksum(path) for name, path in named.items()}
+
+
+def checkpoints(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return each file of each checkpoint that the suite names."""
+    found = dict.fromkeys(weights(workload, folders) for block in suite.blocks for workload in block.workloads)
+    return {
+        f"weights {name}/{path.name}": path
+        for name in filter(None, found)
+        for path in checkpoint.files(checkpoint.find(name, folders))
+    }
 
 
 def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
@@ -104,6 +127,7 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
         for kind, name in (
             *((kind, getattr(block.workload, kind)) for kind in ("task", "model", "data")),
             *(("attention", variant.attention) for variant in block.variants),
+            *(("model", variant.model) for variant in block.variants if variant.model),
         )
     ]
     return {f"{one.kind} {one.name}": one.path for one in named}

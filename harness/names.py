@@ -48,7 +48,7 @@ class Named:
     importable: str = ""
     """Dotted name of the module; empty for a file that was named by its path."""
     argument: str = ""
-    """The file that the function is to read, of data that were named by it."""
+    """What the function is to read: a data file named by its path, the checkpoint of a model (`tiny` of `hf:tiny`)."""
 
     @property
     def summary(self) -> str:
@@ -70,10 +70,14 @@ class Named:
 
     def parameters(self) -> list[str] | None:
         """Return the keyword parameters of the function, or None if it takes any."""
-        for node in self._tree().body:
-            if isinstance(node, ast.FunctionDef) and node.name == self.function:
-                return None if node.args.kwarg else [item.arg for item in node.args.kwonlyargs]
-        return None
+        arguments = self._arguments()
+        return None if not arguments or arguments.kwarg else [item.arg for item in arguments.kwonlyargs]
+
+    @property
+    def reads_weights(self) -> bool:
+        """Tell whether a model reads its checkpoint itself: `build(attention, folder, *, fields)`."""
+        arguments = self._arguments()
+        return self.kind == "model" and arguments is not None and len(arguments.args) > 1
 
     def load(self) -> Callable[..., Any]:
         """Import the file and return the function."""
@@ -99,6 +103,10 @@ class Named:
                 raise
         return sys.modules[name]
 
+    def _arguments(self) -> ast.arguments | None:
+        functions = (node for node in self._tree().body if isinstance(node, ast.FunctionDef))
+        return next((node.args for node in functions if node.name == self.function), None)
+
     def _tree(self) -> ast.Module:
         try:
             return ast.parse(self.path.read_text(encoding="utf-8"))
@@ -107,7 +115,10 @@ class Named:
 
 
 def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
-    """Return where `name` leads; a relative path is looked up in `folders`, then in the current one."""
+    """Return where `name` leads; a relative path is looked up in `folders`, then in the current one.
+
+    The short name of a model that reads its checkpoint itself may have that behind a colon.
+    """
     rule = KINDS[kind]
     path_text, _, function = name.partition(":")
     if path_text.endswith(".py"):
@@ -119,6 +130,8 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
     for named in listing(kind):
         if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
             return named
+        if function and named.name == path_text and named.reads_weights:
+            return replace(named, name=name, argument=function)
     if "." in path_text and (specification := _specification(path_text)) and specification.origin:
         path = Path(specification.origin)
         return Named(kind=kind, name=name, path=path, function=function or rule.function, importable=path_text)

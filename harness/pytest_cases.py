@@ -68,7 +68,7 @@ class BlockOfTests(pytest.Collector):
             pytest.fail(str(error), pytrace=False)
         self.conditions = Conditions(
             data=data,
-            configs={self.block.name: load.config(self.block, self.folders)},
+            configs={self.block.name: load.config(self.block.workload, self.folders)},
             folders=[*self.folders, Path.cwd()],
         )
 

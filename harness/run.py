@@ -2,19 +2,22 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from harness import pace
 from harness.conditions import Conditions
+from harness.errors import UserError
 from harness.launch import Launch
 from harness.metrics import METRICS
 from harness.outcome import is_owed
 from harness.peer import CaseFailure
 from harness.progress import Progress
 from harness.ratios import Ratios
-from harness.spec import Block, Case, Suite
+from harness.spec import Block, Case, Suite, Variant
 from harness.stopwatch import Stopwatch
 from harness.store import Recorder
 
@@ -90,16 +93,33 @@ def refusals(suite: Suite, conditions: Conditions) -> Mapping[str, str | None]:
 
 def ask_ability(cases: list[Case], timeout: float, conditions: Conditions) -> list[str | None]:
     """Return why each case is unavailable in its interpreter, or None."""
-    variant = cases[0].variant
+    try:
+        reply = ask_once(cases[0].variant, timeout, conditions, can=[asdict(case.variant) for case in cases])
+    except CaseFailure as failure:
+        return [str(failure)] * len(cases)
+    return list(reply["unavailable"])
+
+
+def refuse_misfits(suite: Suite, conditions: Conditions) -> None:
+    """Raise UserError for the first checkpoint that its model cannot take, before anything is measured."""
+    asked = [
+        (variant, conditions.recipe(block, variant, block.workload.seed))
+        for block in suite.blocks
+        for variant in {case.model: case.variant for case in reversed(block.cases)}.values()
+    ]
+    for variant, recipe in asked:
+        if recipe["workload"]["weights"]:
+            with suppress(CaseFailure):  # of the interpreter; the case will say it again
+                if misfit := ask_once(variant, suite.timeout, conditions, takes=recipe)["misfit"]:
+                    raise UserError(misfit)
+
+
+def ask_once(variant: Variant, timeout: float, conditions: Conditions, **question: Any) -> dict[str, Any]:
+    """Return what a worker for a variant replies to one greeting; it is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        peer = conditions.peer(variant, name="ability", work=work, log=work / "log.txt", record=lambda event: None)
+        peer = conditions.peer(variant, name="question", work=work, log=work / "log.txt", record=lambda event: None)
         try:
-            variants = [asdict(case.variant) for case in cases]
-            greeting = {**conditions.greeting(variant), "allocator": "default"}
-            reply = peer.ask("hello", timeout, **greeting, can=variants)
-        except CaseFailure as failure:
-            return [str(failure)] * len(cases)
+            return peer.ask("hello", timeout, **{**conditions.greeting(variant), "allocator": "default"}, **question)
         finally:
             peer.kill()
-    return list(reply["unavailable"])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -33,12 +33,16 @@ class Workload:
     accumulate: int = 1
     padding: float = 0.0
     data: str = "stdlib"
+    weights: str = ""
+    """Checkpoint to start from, a folder or an id in the local Hugging Face cache; empty draws from the seed."""
     seed: int = 0
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"workload of {self.model!r}"
         need_text(where, self, "task", "model", "data")
+        if not isinstance(self.weights, str):
+            raise UserError(f"{where}: weights is {self.weights!r}", "give the folder of a checkpoint")
         for name in ("batch", "length", "accumulate"):
             value = getattr(self, name)
             if not is_whole(value) or value < 1:
@@ -50,9 +54,9 @@ class Workload:
 
     @property
     def slug(self) -> str:
-        """A short readable name: model, size, batch and length."""
-        size = f"-{self.size}" if self.size else ""
-        return f"{slugify(stem(self.model))}{size}-b{self.batch}-l{self.length}"
+        """A short readable name: model, size or checkpoint, batch and length."""
+        size = self.weights.rstrip("/").split("/")[-1] or self.size
+        return slugify("-".join(filter(None, (stem(self.model), size, f"b{self.batch}", f"l{self.length}"))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,8 @@ class Variant:
     """How it is done; the defaults are the PyTorch 1.x way."""
 
     name: str
+    model: str = ""
+    """Another implementation of the workload's model, which must compute the same; empty is the workload's own."""
     attention: str = "formula"
     compile: str = "none"
     precision: str = "fp32"
@@ -76,6 +82,8 @@ class Variant:
         if not self.name:
             raise UserError("a variant has an empty name", "name it after what it changes, such as '+sdpa'")
         need_text(f"variant {self.name!r}", self, "attention", "torch")
+        if not isinstance(self.model, str):
+            raise UserError(f"variant {self.name!r}: model is {self.model!r}", "give a name, or leave it out")
         if not isinstance(self.checkpoint, bool):
             raise UserError(f"variant {self.name!r}: checkpoint is {self.checkpoint!r}", "give true or false")
         for name, choices in CHOICES.items():
@@ -92,6 +100,11 @@ class Case:
 
     workload: Workload
     variant: Variant
+
+    @property
+    def model(self) -> str:
+        """The model's name: the variant's own, or else the workload's."""
+        return self.variant.model or self.workload.model
 
     @cached_property
     def id(self) -> str:
@@ -121,6 +134,15 @@ class Block:
         if self.baseline not in names:
             error = unknown("variant", self.baseline, names)
             raise UserError(f"block {self.name!r}: its baseline is not among its variants: {error}")
+
+    def workload_of(self, variant: Variant) -> Workload:
+        """Return the workload as a variant does it: with a model of its own, if it names one."""
+        return replace(self.workload, model=variant.model or self.workload.model)
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The workload, then as each variant with a model of its own does it."""
+        return (self.workload, *(self.workload_of(variant) for variant in self.variants if variant.model))
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -255,5 +277,7 @@ def slugify(text: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Return the last part of a name: `gpt` of `own/gpt.py:build` and of `gpt`."""
-    return name.split(":")[0].removesuffix(".py").split("/")[-1].split(".")[-1]
+    """Return the last part of a name: `gpt` of `own/gpt.py:build` and of `gpt`, `hf-tiny` of `hf:own/tiny`."""
+    path, _, rest = name.partition(":")
+    last = path.removesuffix(".py").split("/")[-1].split(".")[-1]
+    return last if not rest or "." in path else f"{last}-{rest.rstrip('/').split('/')[-1]}"

@@ -2,6 +2,7 @@
 
 Format 1: run.json, plan.json, environments.json, outcomes.json, samples.parquet, events.jsonl, logs/ and traces/.
 Format 2: a variant has a revision and an allocator, a suite has seeds and a retry.
+Format 3: a workload has weights, a variant may have a model of its own.
 A run is written as `.partial-<id>` with samples.jsonl and renamed when sealed. A complete run is never written again;
 an interrupted one goes back to `.partial-<id>` when it is resumed.
 """
@@ -26,7 +27,7 @@ from harness.wire import encode, portable
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 2
+FORMAT = 3
 PHASES = ("prepare", "startup", "build", "compile", "check", "warmup", "timed", "observe", "quality", "trace", "store")
 CHECKED = ("samples.parquet", "events.jsonl", "plan.json")
 COLUMNS = ("case", "launch", "round", "turn", "step", "metric", "value")

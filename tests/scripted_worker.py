@@ -53,6 +53,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         "hello": {
             "torch": "0.0",
             "environment": ENVIRONMENT,
+            "misfit": None,
             "unavailable": [lines.get(variant["name"], {}).get("unavailable") for variant in message.get("can", [])],
         },
         "build": {"metrics": AMOUNTS, "facts": FACTS | line.get("facts", {})},

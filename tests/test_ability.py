@@ -5,9 +5,10 @@ from dataclasses import asdict
 
 import pytest
 
-from harness.errors import DISK
+from harness.errors import DISK, Unavailable
 from harness.spec import Variant
 from harness.worker.__main__ import attempt, disk_error
+from harness.worker.ability import refusing
 from harness.worker.session import hello
 
 
@@ -28,6 +29,14 @@ def test_an_attention_that_fails_in_its_own_way_is_left_to_the_run(tmp_path, cap
     (tmp_path / "own.py").write_text("def attention(q, k, v, *, causal, mask=None):\n    raise ValueError('not yet')\n")
     assert unavailable(attention=f"{tmp_path}/own.py") is None
     assert "not yet" in capsys.readouterr().err
+
+
+def test_an_attention_that_takes_no_bias_is_unavailable_to_a_model_that_has_one():
+    def attention(q, k, v, *, causal, mask=None):
+        return q
+
+    with pytest.raises(Unavailable, match=r"attention\(\) got an unexpected keyword argument 'bias'"), refusing():
+        attention(1, 2, 3, causal=False, bias=4)
 
 
 @pytest.mark.parametrize("number", DISK)

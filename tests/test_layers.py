@@ -10,7 +10,7 @@ import pytest
 from harness.names import ROOT
 
 SHARED = [
-    *(ROOT / "harness" / f"{name}.py" for name in ("spec", "work", "metrics", "names", "wire", "errors")),
+    *(ROOT / "harness" / f"{name}.py" for name in ("spec", "work", "metrics", "names", "wire", "errors", "checkpoint")),
     *(ROOT / "suites/definitions").glob("*.py"),
 ]
 WORKER = [
@@ -26,13 +26,13 @@ COORDINATOR = [
 ]
 MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "shared": {"harness", "suites"},
-    "worker": {"harness", "suites", "torch", "numpy"},
+    "worker": {"harness", "suites", "torch", "numpy", "safetensors", "transformers"},
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
         "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "sklearn", "tomllib", "pytest", "pytest_benchmark",
     },
 }  # fmt: skip
-HARNESS_IN = {"shared": {"spec", "work", "metrics", "names", "wire", "errors"}}
+HARNESS_IN = {"shared": {"spec", "work", "metrics", "names", "wire", "errors", "checkpoint"}}
 HARNESS_IN["worker"] = HARNESS_IN["shared"] | {"worker"}
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from harness.names import find
 from harness.worker import clock, compiler, probes
 from harness.worker.device import Device
 from harness.worker.trace import attention_seen, operators, trace
@@ -244,6 +245,16 @@ def test_every_attention_backend_has_the_same_flop():
     projection = 2 * (2 * 32 * 16 * 48)
     attention = 3 * (2 * 2 * (2 * 2 * 16 * 16 * 8))  # forward two products of full length, backward four
     assert found == dict.fromkeys(("formula", "sdpa", "sdpa_math"), projection + attention)
+
+
+def test_grouped_heads_have_the_flop_of_as_many_heads_as_the_queries():
+    def grouped(attend):
+        return lambda q, k, v: attend(q, k[:, :1], v[:, :1], causal=True)
+
+    kept = [find("attention", name).load() for name in ("formula", "sdpa", "sdpa_math")]
+    found = [probes.flop(attention_step(grouped(attend)))["flop"] for attend in kept]
+    assert found == [probes.flop(attention_step(formula))["flop"]] * 3
+    assert probes.attention_forward((2, 4, 16, 8), (2, 1, 16, 8), (2, 1, 16, 8)) == 2 * (2 * 4 * 16 * 16 * 8) * 2
 
 
 @torch_may_warn

@@ -21,16 +21,8 @@ from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
 CLASSIFICATION, NAMING = "finetuning/text_classification", "finetuning/function_naming"
 MODELS = {CLASSIFICATION: "bert", NAMING: "encoder_decoder"}
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 every_task = pytest.mark.parametrize("task", MODELS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are slower on many threads, and far slower where others use the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # ---- data of both tasks in little

@@ -83,6 +83,7 @@ def measure_and_judge(
 ) -> None:  # fmt: skip
     """Measure both sides in one session, report and leave with the exit code."""
     from harness.conditions import Conditions
+    from harness.run import refuse_misfits
     from harness.stopwatch import Stopwatch
     from reports.report import document_of
 
@@ -93,10 +94,11 @@ def measure_and_judge(
         data = load.prepare_data(asked, load.cache() / "data", folders)
         conditions = Conditions(
             data=data,
-            configs={block.name: load.config(block, folders) for block in asked.blocks},
+            configs={block.name: load.config(block.workload, folders) for block in asked.blocks},
             interpreters=interpreters,
             folders=[*folders, Path.cwd()],
         )
+        refuse_misfits(asked, conditions)
         refuse_base(asked, conditions)
         recorder = created(runs, asked, data, folders, {"gate": {**shown, "policy": rules.to_json()}})
     sealed = measured(asked, recorder, conditions, watch, quiet=quiet)

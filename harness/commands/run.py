@@ -54,7 +54,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure a suite, print the comparison and, as the last line, the run's path."""
+    from dataclasses import replace
+
     from harness.conditions import Conditions
+    from harness.run import refuse_misfits
     from harness.shard import parse
     from harness.stopwatch import Stopwatch
 
@@ -74,15 +77,16 @@ def run(
         if share:
             marks = {"shard": {"part": str(share), "whole": asked.to_json(), "trace": not no_trace}}
             asked = share.part(asked)
-        configs = {block.name: load.config(block, folders) for block in asked.blocks}
+        configs = {block.name: load.config(block.workload, folders) for block in asked.blocks}
         search = [*folders, Path.cwd()]
+        plain = Conditions(data={}, configs=configs, interpreters=interpreters, folders=search, trace=not no_trace)
+        refuse_misfits(asked, plain)
         if dry_run:
-            print_plan(asked, Conditions(data={}, configs=configs, interpreters=interpreters, folders=search))
+            print_plan(asked, plain)
             return
         data = load.prepare_data(asked, load.cache() / "data", folders)
         recorder = reopened(begun, data, asked, folders) if begun else created(runs, asked, data, folders, marks)
-    conditions = Conditions(data=data, configs=configs, interpreters=interpreters, folders=search, trace=not no_trace)
-    leave(measured(asked, recorder, conditions, watch, quiet=quiet))
+    leave(measured(asked, recorder, replace(plain, data=data), watch, quiet=quiet))
 
 
 def measured(

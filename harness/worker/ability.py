@@ -15,9 +15,12 @@ from harness.names import Named
 from harness.worker import precision
 from harness.worker.device import Device, resolve
 
-# How torch says so, where it has no exception type for it: a forced SDPA kernel on CUDA and on the CPU, a missing
-# operator, and either of them inside a compiled graph.
-NO_SUCH_KERNEL = ("No available kernel", "No viable backend", "not implemented for", "NotImplementedError")
+# How it is said where there is no exception type for it: a forced SDPA kernel on CUDA and on the CPU, a missing
+# operator, either of them inside a compiled graph, and an attention of one's own in a model that has a bias.
+NO_SUCH_KERNEL = (
+    "No available kernel", "No viable backend", "not implemented for", "NotImplementedError",
+    "unexpected keyword argument 'bias'",
+)  # fmt: skip
 DTYPES = {**precision.AUTOCAST, **precision.PARAMETERS}
 
 
@@ -50,7 +53,8 @@ def refusing() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if reason := refusal(error, [str(item.message).split("(Triggered")[0].strip() for item in caught]):
+            warned = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+            if reason := refusal(error, [*dict.fromkeys(text.split("(Triggered")[0].strip() for text in warned)]):
                 raise Unavailable(reason) from error
             raise
 
@@ -58,7 +62,7 @@ def refusing() -> Iterator[None]:
 def try_attention(variant: Mapping[str, Any], attention: Named, device: Device) -> None:
     """Train a few elements through an attention alone; raise Unavailable if torch refuses even that.
 
-    What it refuses only at a shape or a mask still shows in the case's first step.
+    What it refuses only at a shape, a mask, a bias or grouped heads still shows in the case's first step.
     """
     dtype = DTYPES.get(variant["precision"], torch.float32)
     q, k, v = (torch.zeros(1, 2, 32, 16, device=device.torch, dtype=dtype, requires_grad=True) for _ in range(3))

@@ -205,7 +205,10 @@ def attention_formulas() -> dict[Any, Any]:
 
 
 def attention_forward(query: Iterable[int], key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Return the FLOP of QK^T and of its product with V, from shapes (batch, heads, length, dim)."""
+    """Return the FLOP of QK^T and of its product with V, from shapes (batch, heads, length, dim).
+
+    Grouped key heads save reading, not arithmetic: the heads are the query's.
+    """
     *rows, dim = query
     return 2 * prod(rows) * key[-2] * (dim + value[-1])
 

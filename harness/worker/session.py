@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from harness import names
-from harness.errors import Unavailable
-from harness.worker import clock, compiler, machine, precision, probes, reference
+from harness.errors import Unavailable, UserError
+from harness.worker import clock, compiler, machine, precision, probes, reference, weights
 from harness.worker.ability import refusing, strays, try_attention, usable_device
 from harness.worker.allocator import keep_memory
 from harness.worker.step import TrainingStep, clipper, layers, optimizer
@@ -41,7 +41,7 @@ class Session:
         precision.switch_tf32(self.variant["precision"])
 
         torch.manual_seed(workload["seed"])  # initial weights are drawn on the CPU: the same bits everywhere
-        model = names.find("model", workload["model"], folders).load()(attention.load(), **message["config"])
+        model, self.drawn = initial_model(message)
         self.weights = digest(model.state_dict())
         model = model.to(self.device.torch, precision.PARAMETERS.get(self.variant["precision"]))
         if self.variant["checkpoint"]:
@@ -75,6 +75,7 @@ class Session:
                 "device": self.device.kind,
                 "threads": torch.get_num_threads(),
                 "weights_sha256": self.weights,
+                **({"weights_drawn": self.drawn} if self.drawn else {}),
                 "batch_sha256": digest(self.step.work.batch(0)),
             },
             "strays": strays(self.tree),
@@ -93,7 +94,8 @@ class Session:
         elif self.dropout:
             reply["reference"] = "no reference: with dropout each variant draws other numbers"
         else:
-            reply["errors"] = reference.errors(Path(message["against"]), found)
+            same_model = message.get("same_model", True)
+            reply["errors"] = reference.errors(Path(message["against"]), found, same_model=same_model)
         return reply
 
     def measure(self, message: Message) -> dict[str, Any]:
@@ -162,7 +164,8 @@ def hello(message: Message) -> dict[str, Any]:
     """Get ready: fix the threads and import what the case needs.
 
     With `describe`, a variant, also return what this machine and its device are and how fast they are just now;
-    with `can`, a list of variants, also return why each cannot run here, or None.
+    with `can`, a list of variants, also return why each cannot run here, or None; with `takes`, a case to build,
+    also return why its model cannot start from its checkpoint, or None.
     """
     start = perf_counter()
     if threads := message.get("threads"):
@@ -177,7 +180,27 @@ def hello(message: Message) -> dict[str, Any]:
         reply["environment"] = {**machine.describe(device), "calibration": machine.calibrate(device)}
     if variants := message.get("can"):
         reply["unavailable"] = [why_not(variant, message) for variant in variants]
+    if case := message.get("takes"):
+        reply["misfit"] = misfit(case)
     return {**reply, "seconds": perf_counter() - start}
+
+
+def initial_model(message: Message) -> tuple[torch.nn.Module, list[str]]:
+    """Return the model of a `build` message as it starts, and the names of weights that its checkpoint lacks."""
+    workload, folders = message["workload"], [Path(folder) for folder in message["folders"]]
+    model, attention = names.find("model", workload["model"], folders), attention_of(message["variant"], message)
+    return weights.initial(model, attention.load(), message["config"], workload["weights"])
+
+
+def misfit(message: Message) -> str | None:
+    """Return why a model cannot start from its checkpoint, or None; any other failure is left to the run."""
+    try:
+        initial_model(message)
+    except UserError as error:
+        return str(error)
+    except Exception:
+        traceback.print_exc()
+    return None
 
 
 def attention_of(variant: Message, message: Message) -> names.Named:

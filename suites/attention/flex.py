@@ -11,28 +11,39 @@ import torch
 from torch import Tensor
 
 REQUIRES = {"torch": "2.5", "compiler": True}
+LEARNS_BIAS = torch.__version__ >= "2.6"  # pytorch pull 137452
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None = None) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     """Attend with a compiled FlexAttention kernel; never with its uncompiled form, which is the formula."""
+    if bias is not None and bias.requires_grad and not LEARNS_BIAS:
+        raise NotImplementedError("FlexAttention has no gradient for a bias before torch 2.6")
     if torch.compiler.is_compiling():  # the surrounding graph compiles it, and Dynamo warns of every lru_cache it meets
         attend, blocks = compiled.__wrapped__(), causal_blocks.__wrapped__
     else:
         attend, blocks = compiled(), causal_blocks
+    scores = (q.size(0), q.size(1), q.size(2), k.size(2))
     return attend(
         q, k, v,
-        score_mod=None if mask is None else padded(mask.expand(q.size(0), q.size(1), q.size(2), k.size(2))),
+        score_mod=modifier(*(None if x is None else x.expand(scores) for x in (mask, bias))),
         block_mask=blocks(q.size(2), q.device) if causal else None,
+        enable_gqa=k.size(1) < q.size(1),
     )  # fmt: skip
 
 
-def padded(mask: Tensor) -> Any:
-    """Return the score modifier that shuts out what `mask` (batch, heads, Lq, Lk) does."""
+def modifier(mask: Tensor | None, bias: Tensor | None) -> Any:
+    """Return what adds `bias` to a score and shuts out what `mask` does, both (batch, heads, Lq, Lk), or None."""
 
     def modify(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return torch.where(mask[batch, head, query, key], score, -float("inf"))
+        if bias is not None:
+            score = score + bias[batch, head, query, key]
+        if mask is not None:
+            score = torch.where(mask[batch, head, query, key], score, -float("inf"))
+        return score
 
-    return modify
+    return None if mask is None and bias is None else modify
 
 
 def past(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -9,10 +9,17 @@ import math
 import torch
 from torch import Tensor
 
+from suites.attention._heads import repeated
 
-def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None = None) -> Tensor:
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     """Attend with plain tensor operations, scores and all."""
+    k, v = repeated(k, q.size(1)), repeated(v, q.size(1))
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (batch, heads, Lq, Lk)
+    if bias is not None:
+        scores = scores + bias
     if causal:
         past = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool, device=q.device).tril()  # (Lq, Lk)
         scores = scores.masked_fill(~past, float("-inf"))

@@ -3,9 +3,10 @@
 from contextlib import AbstractContextManager
 from typing import Any
 
-from suites.attention.sdpa import attention
+from torch import Tensor
 
-__all__ = ["around", "attention"]
+from suites.attention import sdpa
+from suites.attention._heads import repeated
 
 REQUIRES = {"torch": "2.3", "device": ["cuda"]}
 
@@ -15,3 +16,8 @@ def around() -> AbstractContextManager[Any]:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     return sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """Attend with this kernel, which knows no grouped heads."""
+    return sdpa.attention(q, repeated(k, q.size(1)), repeated(v, q.size(1)), **options)

@@ -6,11 +6,14 @@ With `classes` the model has, instead of that head, the pooler and a head that t
 `dropout` is not 0, follows the embedding, each residual branch and the pooler; attention has none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from suites.models._checkpoint import need, renamed
 
 SIZES = {
     "tiny": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
@@ -20,6 +23,29 @@ SIZES = {
     },
 }  # fmt: skip
 EPSILON = 1e-12  # of the layer norms, as published
+HEAD = ("transform", "transform_norm", "bias", "pooler", "head")  # what depends on what a model is trained for
+NAMES = {  # in Hugging Face's checkpoints -> here
+    "embeddings.word_embeddings": "token",
+    "embeddings.token_type_embeddings": "segment",
+    "embeddings.position_embeddings": "position",
+    "embeddings.LayerNorm": "norm",
+    "encoder.layer.*.attention.self.query": "layers.*.query",
+    "encoder.layer.*.attention.self.key": "layers.*.key",
+    "encoder.layer.*.attention.self.value": "layers.*.value",
+    "encoder.layer.*.attention.output.dense": "layers.*.attention_output",
+    "encoder.layer.*.attention.output.LayerNorm": "layers.*.attention_norm",
+    "encoder.layer.*.intermediate.dense": "layers.*.intermediate",
+    "encoder.layer.*.output.dense": "layers.*.output",
+    "encoder.layer.*.output.LayerNorm": "layers.*.output_norm",
+    "cls.predictions.transform.dense": "transform",
+    "cls.predictions.transform.LayerNorm": "transform_norm",
+    "cls.predictions.bias": "bias",
+    "cls.predictions.decoder": None,  # the token embedding's matrix and `bias` once more
+    "cls.seq_relationship": None,  # next-sentence prediction, which this model does not have
+    "pooler.dense": "pooler",
+    "classifier": "head",
+    "embeddings.position_ids": None,  # 0, 1, 2, ...
+}
 
 Attention = Callable[..., Tensor]
 
@@ -110,3 +136,31 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(parameter)
         elif "norm" not in name:
             nn.init.normal_(parameter, std=0.02)
+
+
+def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `build` that the config.json of a Hugging Face BERT gives."""
+    need(
+        config, model_type="bert", hidden_act="gelu", layer_norm_eps=EPSILON, position_embedding_type="absolute",
+        is_decoder=False, tie_word_embeddings=True,
+    )  # fmt: skip
+    classifies = "BertForSequenceClassification" in config.get("architectures", ())
+    return {
+        "vocabulary": config["vocab_size"],
+        "positions": config["max_position_embeddings"],
+        "classes": len(config.get("id2label", ("LABEL_0", "LABEL_1")))
+        if classifies
+        else 0,  # two where it says nothing
+        "dim": config["hidden_size"],
+        "heads": config["num_attention_heads"],
+        "layers": config["num_hidden_layers"],
+    }
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face BERT under the names that they have here."""
+    modern = {  # the oldest checkpoints call weight and bias of a layer norm so
+        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+        for name, tensor in tensors.items()
+    }
+    return renamed(modern, NAMES, prefix="bert.")

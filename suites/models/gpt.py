@@ -5,16 +5,33 @@ where `dropout` is not 0, follows the embedding and each residual branch; attent
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from suites.models._checkpoint import need, renamed
+
 SIZES = {
     "tiny": {"vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
     "small": {"vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
     "base": {"vocabulary": 50257, "positions": 1024, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0},
+}
+NAMES = {  # in Hugging Face's checkpoints -> here
+    "wte": "token",
+    "wpe": "position",
+    "h.*.ln_1": "layers.*.attention_norm",
+    "h.*.attn.c_attn": "layers.*.qkv",
+    "h.*.attn.c_proj": "layers.*.attention_output",
+    "h.*.ln_2": "layers.*.mlp_norm",
+    "h.*.mlp.c_fc": "layers.*.mlp",
+    "h.*.mlp.c_proj": "layers.*.mlp_output",
+    "ln_f": "norm",
+    "lm_head": None,  # the token embedding's matrix once more
+    "h.*.attn.bias": None,  # the causal mask, in the oldest checkpoints
+    "h.*.attn.masked_bias": None,
 }
 
 Attention = Callable[..., Tensor]
@@ -89,3 +106,28 @@ def initialise(model: nn.Module, layers: int) -> None:
             nn.init.zeros_(parameter)
         elif "norm" not in name:
             nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers) if "output" in name else 0.02)
+
+
+def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `build` that the config.json of a Hugging Face GPT-2 gives."""
+    need(
+        config, model_type="gpt2", activation_function="gelu_new", layer_norm_epsilon=1e-5, scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False, add_cross_attention=False, tie_word_embeddings=True,
+    )  # fmt: skip
+    return {
+        "vocabulary": config["vocab_size"],
+        "positions": config["n_positions"],
+        "dim": config["n_embd"],
+        "heads": config["n_head"],
+        "layers": config["n_layer"],
+    }
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face GPT-2 under the names and in the layout that they have here."""
+    found = renamed(tensors, NAMES, prefix="transformer.")
+    # The layers' matrices are (in, out) there, as those of a 1x1 convolution; nn.Linear's are (out, in).
+    return {
+        name: tensor.t() if name.startswith("layers.") and tensor.dim() == 2 else tensor
+        for name, tensor in found.items()
+    }

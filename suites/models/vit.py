@@ -7,11 +7,14 @@ linear head that gives each patch its pixels (SimMIM: Xie et al. 2022). Dropout,
 embedding and each residual branch; attention has none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from suites.models._checkpoint import joined, need, renamed
 
 SIZES = {
     "tiny": {
@@ -30,6 +33,25 @@ SIZES = {
     },
 }  # fmt: skip
 EPSILON = 1e-12  # of the layer norms, as the configurations of the published checkpoints have it
+HEAD = ("head", "mask_token", "pixels")
+NAMES = {  # in Hugging Face's checkpoints -> here
+    "embeddings.cls_token": "class_token",
+    "embeddings.mask_token": "mask_token",
+    "embeddings.position_embeddings": "position",
+    "embeddings.patch_embeddings.projection": "patch",
+    "encoder.layer.*.layernorm_before": "layers.*.attention_norm",
+    "encoder.layer.*.attention.attention.query": "layers.*.query",
+    "encoder.layer.*.attention.attention.key": "layers.*.key",
+    "encoder.layer.*.attention.attention.value": "layers.*.value",
+    "encoder.layer.*.attention.output.dense": "layers.*.attention_output",
+    "encoder.layer.*.layernorm_after": "layers.*.mlp_norm",
+    "encoder.layer.*.intermediate.dense": "layers.*.mlp",
+    "encoder.layer.*.output.dense": "layers.*.mlp_output",
+    "layernorm": "norm",
+    "classifier": "head",
+    "decoder.0": "pixels",
+    "pooler.dense": None,  # what this model does not have
+}
 
 Attention = Callable[..., Tensor]
 
@@ -132,3 +154,26 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(parameter)
         elif "norm" not in name:
             nn.init.normal_(parameter, std=0.02)
+
+
+def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `build` that the config.json of a Hugging Face ViT gives."""
+    need(config, model_type="vit", hidden_act="gelu", layer_norm_eps=EPSILON, qkv_bias=True)
+    restores = "ViTForMaskedImageModeling" in config.get("architectures", ())
+    return {
+        "image": config["image_size"],
+        "patch": config["patch_size"],
+        "channels": config["num_channels"],
+        "classes": 0 if restores else len(config.get("id2label", ("LABEL_0", "LABEL_1"))),  # two where it says nothing
+        "dim": config["hidden_size"],
+        "heads": config["num_attention_heads"],
+        "layers": config["num_hidden_layers"],
+    }
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face ViT under the names and in the layout that they have here."""
+    found = joined(renamed(tensors, NAMES, prefix="vit."), ("query", "key", "value"), "qkv")
+    # There a token is (1, 1, dim), the positions are (1, length, dim) and the head of pixels is a 1x1 convolution.
+    layouts = {"class_token": (0, 2), "mask_token": (0, 2), "position": (0, 1), "pixels.weight": (1, 3)}
+    return {name: tensor.flatten(*layouts[name]) if name in layouts else tensor for name, tensor in found.items()}

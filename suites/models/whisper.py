@@ -7,11 +7,14 @@ follows the embeddings and each residual branch; attention has none.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from suites.models._checkpoint import need, renamed
 
 SIZES = {
     "tiny": {"vocabulary": 320, "positions": 448, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
@@ -22,6 +25,37 @@ SIZES = {
 RATE = 16_000  # samples a second
 WINDOW, HOP, MELS = 400, 160, 80  # samples of a Fourier window and between two of them; bands of a frame
 PLACES = 1500  # of the encoder, each of two frames: 30 seconds
+NAMES = {  # in Hugging Face's checkpoints -> here
+    "encoder.conv1": "stem",
+    "encoder.conv2": "stride",
+    "encoder.embed_positions": None,  # sinusoids, computed here
+    "encoder.layers.*.self_attn.q_proj": "encoder.*.self_attention.query",
+    "encoder.layers.*.self_attn.k_proj": "encoder.*.self_attention.key",
+    "encoder.layers.*.self_attn.v_proj": "encoder.*.self_attention.value",
+    "encoder.layers.*.self_attn.out_proj": "encoder.*.self_attention.output",
+    "encoder.layers.*.self_attn_layer_norm": "encoder.*.self_attention_norm",
+    "encoder.layers.*.fc1": "encoder.*.mlp",
+    "encoder.layers.*.fc2": "encoder.*.mlp_output",
+    "encoder.layers.*.final_layer_norm": "encoder.*.mlp_norm",
+    "encoder.layer_norm": "encoder_norm",
+    "decoder.embed_tokens": "token",
+    "decoder.embed_positions": "position",
+    "decoder.layers.*.self_attn.q_proj": "decoder.*.self_attention.query",
+    "decoder.layers.*.self_attn.k_proj": "decoder.*.self_attention.key",
+    "decoder.layers.*.self_attn.v_proj": "decoder.*.self_attention.value",
+    "decoder.layers.*.self_attn.out_proj": "decoder.*.self_attention.output",
+    "decoder.layers.*.self_attn_layer_norm": "decoder.*.self_attention_norm",
+    "decoder.layers.*.encoder_attn.q_proj": "decoder.*.cross_attention.query",
+    "decoder.layers.*.encoder_attn.k_proj": "decoder.*.cross_attention.key",
+    "decoder.layers.*.encoder_attn.v_proj": "decoder.*.cross_attention.value",
+    "decoder.layers.*.encoder_attn.out_proj": "decoder.*.cross_attention.output",
+    "decoder.layers.*.encoder_attn_layer_norm": "decoder.*.cross_attention_norm",
+    "decoder.layers.*.fc1": "decoder.*.mlp",
+    "decoder.layers.*.fc2": "decoder.*.mlp_output",
+    "decoder.layers.*.final_layer_norm": "decoder.*.mlp_norm",
+    "decoder.layer_norm": "decoder_norm",
+    "proj_out": None,  # the token embedding's matrix once more
+}
 
 Attention = Callable[..., Tensor]
 
@@ -188,3 +222,24 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(parameter)
         elif "norm" not in name:
             nn.init.normal_(parameter, std=0.02)
+
+
+def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `build` that the config.json of a Hugging Face Whisper gives."""
+    need(
+        config, model_type="whisper", activation_function="gelu", num_mel_bins=MELS, max_source_positions=PLACES,
+        scale_embedding=False, tie_word_embeddings=True, decoder_layers=config["encoder_layers"],
+        decoder_attention_heads=config["encoder_attention_heads"],
+    )  # fmt: skip
+    return {
+        "vocabulary": config["vocab_size"],
+        "positions": config["max_target_positions"],
+        "dim": config["d_model"],
+        "heads": config["encoder_attention_heads"],
+        "layers": config["encoder_layers"],
+    }
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face Whisper under the names that they have here."""
+    return renamed(tensors, NAMES, prefix="model.")

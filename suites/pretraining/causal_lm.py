@@ -1,4 +1,4 @@
-"""Next-byte prediction for a decoder such as gpt.
+"""Next-byte prediction for a decoder such as gpt or llama.
 
 Counts as tokens the real positions, each of which has the byte after it as its target. Scores the loss in nats and, as
 tokens are bytes, that in bits a byte.

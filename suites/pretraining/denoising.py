@@ -1,4 +1,4 @@
-"""Span corruption for an encoder-decoder.
+"""Span corruption for an encoder-decoder such as encoder_decoder or t5.
 
 T5: Raffel et al. 2020, https://arxiv.org/abs/1910.10683.
 Random spans, 15 % of the bytes and 3 long in the mean, are cut out of a window: the encoder sees a sentinel in the

@@ -1,0 +1,86 @@
+"""Models of Hugging Face's transformers in their own classes, as `hf:FOLDER_OR_ID` (extra `hf`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.errors import Unavailable, UserError
+from suites.attention import flex, formula, sdpa
+
+# The kernels that are pinned from outside, such as sdpa_flash, have the function of `sdpa`, and pin this one, too.
+IMPLEMENTATIONS = {formula.attention: "eager", sdpa.attention: "sdpa", flex.attention: "flex_attention"}
+KINDS = {  # transformers' class -> its name for those that it has, and what it is called with, in the tasks' order
+    "Seq2SeqLM": (
+        "SEQ_TO_SEQ_CAUSAL_LM", ("input_ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask"),
+    ),
+    "MaskedLM": ("MASKED_LM", ("input_ids", "token_type_ids", "attention_mask")),
+    "CausalLM": ("CAUSAL_LM", ("input_ids", "attention_mask")),
+    "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
+}  # fmt: skip
+
+Attention = Callable[..., Tensor]
+
+
+def build(attention: Attention, folder: str, *, pretrained: bool = True) -> nn.Module:
+    """Return the model in a checkpoint's folder; where `pretrained` is false, drawn as its config.json says.
+
+    Dropout is off, as it is in the other models unless asked for. Raise Unavailable where transformers is not there or
+    cannot run the attention, UserError for a folder that it cannot read.
+    """
+    if attention not in IMPLEMENTATIONS:
+        raise Unavailable(f"transformers runs formula, sdpa and flex, and no attention of {attention.__module__}")
+    try:
+        import transformers
+        from safetensors import SafetensorError
+    except ImportError:
+        raise Unavailable("this model needs the package transformers: install torch-tandem[hf]") from None
+    choice: dict[str, Any] = {"attn_implementation": IMPLEMENTATIONS[attention]}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, use_cache=False)
+        switch_dropout_off(config)
+        kind = kind_of(config)
+        maker = getattr(transformers, f"AutoModelFor{kind}")
+        if pretrained:
+            model = maker.from_pretrained(folder, config=config, use_safetensors=True, **choice)
+        else:
+            model = maker.from_config(config, **choice)
+    except (ImportError, OSError, ValueError, SafetensorError) as error:
+        said = str(error).strip().splitlines()[0].split(". ")[0]
+        if isinstance(error, ImportError) or "does not support an attention" in said:
+            raise Unavailable(said) from error
+        raise UserError(
+            f"transformers cannot read {folder}: {said}", "give a folder that save_pretrained made"
+        ) from None
+    return Called(model.float(), KINDS[kind][1])
+
+
+def kind_of(config: Any) -> str:
+    """Return as what the model of a configuration is run: the first of KINDS that transformers has for it."""
+    from transformers.models.auto import modeling_auto
+
+    for kind, (name, _) in KINDS.items():
+        is_known = type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING")
+        # Of some encoder-decoders transformers has the decoder alone, too: not what the checkpoint is for.
+        if is_known and config.is_encoder_decoder == (kind == "Seq2SeqLM"):
+            return kind
+    raise UserError(f"no task here trains a {config.model_type}", "give the folder of a language model or of a ViT")
+
+
+def switch_dropout_off(config: Any) -> None:
+    """Set every probability of dropping something to 0, whatever the family calls it."""
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, float | int):
+            setattr(config, name, 0.0)
+
+
+class Called(nn.Module):
+    """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits."""
+
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, *tensors: Tensor | None) -> Tensor:
+        """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""
+        return self.model(**dict(zip(self.inputs, tensors, strict=False))).logits

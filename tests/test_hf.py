@@ -1,0 +1,282 @@
+"""Models of transformers: run in their own class, with the attention asked for, beside the own models in one block."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import load, names
+from harness.errors import Unavailable, UserError
+from harness.spec import Block, Suite, Variant, Workload
+from harness.store import open_run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).resolve().parent.parent
+HF = names.find("model", "hf")
+CONFIGURATIONS = {
+    "bert": {
+        "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 128, "max_position_embeddings": 64, "hidden_dropout_prob": 0.3,
+    },
+    "gpt2": {
+        "vocab_size": 320, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": None,
+        "eos_token_id": None,
+    },
+    "t5": {"vocab_size": 320, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
+    "vit": {
+        "image_size": 8, "patch_size": 2, "num_channels": 1, "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 64, "hidden_dropout_prob": 0.3,
+    },
+    "whisper": {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
+
+
+@pytest.fixture(scope="module")
+def folders(transformers, tmp_path_factory):
+    """Return a folder with each configuration; bert and gpt2 have weights, too."""
+    top = tmp_path_factory.mktemp("checkpoints")
+    for family, fields in CONFIGURATIONS.items():
+        config = transformers.AutoConfig.for_model(family, **fields)
+        config.save_pretrained(top / family)
+        torch.manual_seed(0)
+        if family == "bert":
+            transformers.BertForMaskedLM(config).save_pretrained(top / family)
+        if family == "gpt2":
+            transformers.GPT2LMHeadModel(config).save_pretrained(top / family)
+    return top
+
+
+def build(folder, attention="formula", **config):
+    return HF.load()(names.find("attention", attention).load(), str(folder), **config)
+
+
+@pytest.mark.parametrize(
+    ("attention", "implementation"),
+    [("formula", "eager"), ("sdpa", "sdpa"), ("sdpa_flash", "sdpa"), ("sdpa_math", "sdpa"), ("flex", "flex_attention")],
+)
+def test_the_attention_chooses_the_implementation(attention, implementation, folders):
+    assert build(folders / "bert", attention).model.config._attn_implementation == implementation
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "given"), [("bert", "BertForMaskedLM", 3), ("gpt2", "GPT2LMHeadModel", 2), ("t5", "T5", 4)]
+)
+@torch.no_grad()
+def test_a_model_is_called_as_the_tasks_call_it(family, kind, given, folders):
+    model = build(folders / family, pretrained=family != "t5").train()
+    assert type(model.model).__name__.startswith(kind)
+    tokens = torch.randint(256, (2, 12))
+    mask = torch.arange(12) < torch.tensor([[7], [12]])
+    arguments = {2: (tokens, mask), 3: (tokens, (tokens > 9).long(), mask), 4: (tokens, tokens, mask, mask)}[given]
+    logits = model(*arguments)
+    assert logits.shape == (2, 12, 320)
+    assert torch.equal(logits, model(*arguments))  # no dropout, though bert's configuration has some
+    changed = (torch.where(mask, tokens, 300), *arguments[1:])
+    assert torch.equal(logits[mask], model(*changed)[mask])  # the mask is heeded
+    whole = tuple(None if tensor is mask else tensor for tensor in arguments)
+    assert not torch.equal(logits[0], model(*whole)[0])
+
+
+@torch.no_grad()
+def test_a_model_of_images_is_called_with_images(folders):
+    model = build(folders / "vit", "sdpa", pretrained=False).train()
+    images = torch.randn(3, 1, 8, 8)
+    assert model(images).shape == (3, 2)
+    assert torch.equal(model(images), model(images))  # no dropout
+
+
+def test_from_a_configuration_the_seed_draws_the_weights(folders):
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return build(folders / "gpt2", pretrained=False).state_dict()["model.transformer.wte.weight"]
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+    kept = [build(folders / "gpt2").state_dict()["model.transformer.wte.weight"] for _ in range(2)]
+    assert torch.equal(*kept)
+
+
+def test_an_attention_that_transformers_has_not_is_unavailable(folders):
+    with pytest.raises(Unavailable, match=r"GPT2LMHeadModel does not support an attention .* flex_attention$"):
+        build(folders / "gpt2", "flex")
+    with pytest.raises(Unavailable, match=r"transformers runs formula, sdpa and flex, and no attention of test_hf$"):
+        HF.load()(build, str(folders / "gpt2"))
+
+
+def test_without_transformers_the_model_is_unavailable(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(Unavailable, match=r"needs the package transformers: install torch-tandem\[hf\]"):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "sentence"),
+    [
+        ("t5", "no file named model.safetensors"),
+        ("whisper", "no task here trains a whisper"),
+        ("unheard", "unheard` but Transformers does not recognize this architecture"),
+    ],
+)
+def test_a_folder_that_transformers_cannot_run_is_a_sentence(family, sentence, folders):
+    (folders / "unheard").mkdir(exist_ok=True)
+    (folders / "unheard/config.json").write_text('{"model_type": "unheard"}')
+    with pytest.raises(UserError) as caught:
+        build(folders / family)
+    assert sentence in str(caught.value)
+    assert str(folders / family) in str(caught.value) or family == "whisper"
+    assert "\n" not in str(caught.value)
+
+
+def test_the_name_says_which_checkpoint():
+    found = names.find("model", "hf:own/tiny")
+    assert (found.name, found.argument, found.path) == ("hf:own/tiny", "own/tiny", HF.path)
+    assert Workload(task="pretraining/causal_lm", model="hf:own/tiny").slug == "hf-tiny-b8-l128"
+    with pytest.raises(UserError, match="no model 'gpt:own/tiny'"):  # it draws its weights: there is no folder to read
+        names.find("model", "gpt:own/tiny")
+
+
+def suite_of(*variants, **workload):
+    work = Workload(**{"task": "pretraining/masked_lm", "model": "bert", **workload})
+    return Suite(name="own", question="?", blocks=[Block(workload=work, variants=variants)])
+
+
+@pytest.mark.parametrize(
+    ("suite", "sentence"),
+    [
+        (suite_of(Variant(name="a"), model="hf"), "model 'hf' needs a checkpoint; write hf:FOLDER_OR_ID"),
+        (suite_of(Variant(name="a"), model="hf:none/such"), "no checkpoint 'none/such'"),
+        (suite_of(Variant(name="a"), weights="none/such"), "no checkpoint 'none/such'"),
+        (suite_of(Variant(name="a"), Variant(name="b", model="brt")), "did you mean 'bert'"),
+        (suite_of(Variant(name="a"), Variant(name="b", model="hf")), "model 'hf' needs a checkpoint"),
+    ],
+)
+def test_a_wrong_name_is_a_sentence(suite, sentence, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        load.check_names(suite, [], ())
+    assert sentence in str(caught.value)
+
+
+def tandem(folder: Path, *arguments: str, script: bool = False) -> subprocess.CompletedProcess:
+    start = [str(ROOT / "tests/scripted_worker.py"), "script.json", "--cli"] if script else ["-m", "harness.cli"]
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def outcomes(folder: Path, done: subprocess.CompletedProcess) -> dict[str, dict]:
+    """Return the outcome of each variant of the run that was just made."""
+    assert done.stdout, done.stderr[-3000:]
+    run = open_run(folder / done.stdout.split()[-1])
+    by_case = {outcome["case"]: outcome for outcome in run.outcomes}
+    rows = run.samples()
+    errors = rows[rows.metric.isin(["output_error", "gradient_error", "losses_error"])]
+    return {
+        case.variant.name: {**by_case[case.id], "errors": errors[errors.case == case.id].value.tolist()}
+        for case in run.suite.cases
+    }
+
+
+SUITE = """
+from harness.spec import Block, Suite, Variant, Workload
+def suite():
+    how = {{"device": "cpu", "threads": 1}}
+    work = Workload(task="pretraining/{task}", model="{model}", weights="{weights}", batch=2, length=32, padding=0.25)
+    variants = [Variant(name=name, **how, **fields) for name, fields in {variants}.items()]
+    return Suite(name="own", question="?", blocks=[Block(workload=work, variants=variants)], launches=1, rounds=1,
+                 quality_steps=2)
+"""
+BESIDE = {
+    "own": {},
+    "own sdpa": {"attention": "sdpa"},
+    "theirs": {"model": "hf"},
+    "theirs sdpa": {"model": "hf", "attention": "sdpa"},
+}
+
+
+@pytest.mark.parametrize(("task", "model", "family"), [("masked_lm", "bert", "bert"), ("causal_lm", "gpt", "gpt2")])
+def test_own_and_transformers_model_stand_in_one_block(task, model, family, folders, tmp_path):
+    variants = {**BESIDE, "other weights": {"model": "hf:other"}}
+    other = load.checkpoint.configuration(folders / family)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text(json.dumps(other))
+    copied = (folders / family / "model.safetensors").read_bytes()
+    half = len(copied) // 2  # in the midst of the numbers; the largest two bytes of one float change
+    (tmp_path / "other/model.safetensors").write_bytes(copied[:half] + b"\x80\x40" * 400 + copied[half + 800 :])
+    text = SUITE.format(task=task, model=model, weights=folders / family, variants=variants)
+    (tmp_path / "own.py").write_text(text)
+    found = outcomes(tmp_path, tandem(tmp_path, "run", "own.py", "--no-trace", "--quiet"))
+    assert found.pop("other weights")["status"] == "wrong"
+    for name, outcome in found.items():
+        assert outcome["status"] == "ok", (name, outcome["reason"])
+        assert len(outcome["errors"]) == 3
+        assert max(outcome["errors"]) < 1e-4
+    hashes = {name: outcome["facts"]["weights_sha256"] for name, outcome in found.items()}
+    assert hashes["own"] == hashes["own sdpa"] != hashes["theirs"] == hashes["theirs sdpa"]
+    assert len({outcome["facts"]["batch_sha256"] for outcome in found.values()}) == 1
+
+
+def test_a_model_of_transformers_is_a_workload_of_its_own(folders, tmp_path):
+    variants = {"formula": {}, "sdpa": {"attention": "sdpa"}, "flex": {"attention": "flex"}}
+    model = f"hf:{folders / 'gpt2'}"
+    (tmp_path / "own.py").write_text(SUITE.format(task="causal_lm", model=model, weights="", variants=variants))
+    found = outcomes(tmp_path, tandem(tmp_path, "run", "own.py", "--no-trace", "--quiet"))
+    assert {name: outcome["status"] for name, outcome in found.items()} == {
+        "formula": "ok", "sdpa": "ok", "flex": "unavailable",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hashes", "expected"),
+    [
+        (("w", "w", "v", "v"), ("ok", "ok", "ok", "ok")),  # another implementation has names and layouts of its own
+        (("w", "v", "v", "v"), ("ok", "wrong", "ok", "ok")),
+        (("w", "w", "v", "u"), ("ok", "ok", "ok", "wrong")),
+    ],
+)
+def test_initial_weights_are_compared_among_the_cases_of_one_model(hashes, expected, tmp_path):
+    script = {name: {"facts": {"weights_sha256": sha}} for name, sha in zip(BESIDE, hashes, strict=True)}
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/config.json").write_text("{}")
+    text = SUITE.format(task="causal_lm", model="gpt", weights="kept", variants=BESIDE)
+    (tmp_path / "own.py").write_text(text)
+    found = outcomes(tmp_path, tandem(tmp_path, "run", "own.py", "--quiet", script=True))
+    assert tuple(outcome["status"] for outcome in found.values()) == expected
+    wrong = [outcome["reason"] for outcome in found.values() if outcome["status"] == "wrong"]
+    assert all("its initial weights are not those of" in reason for reason in wrong)
+
+
+def test_another_model_is_held_to_the_length_of_the_gradient(tmp_path):
+    from harness.worker import reference
+
+    expected = {"gradient/a": torch.tensor([3.0, 4.0]).numpy(), "output": torch.ones(2).numpy()}
+    expected |= {"loss": torch.ones(()).numpy(), "losses": torch.ones(3).numpy()}
+    reference.write(tmp_path / "expected.npz", expected)
+
+    def error(gradients, *, same_model):
+        found = {name: value for name, value in expected.items() if not name.startswith("gradient/")} | gradients
+        return reference.errors(tmp_path / "expected.npz", found, same_model=same_model)["gradient_error"]
+
+    moved = {"gradient/b": torch.tensor([4.0]).numpy(), "gradient/c": torch.tensor([[3.0]]).numpy()}
+    assert error(moved, same_model=False) == 0
+    assert error({"gradient/b": torch.tensor([10.0]).numpy()}, same_model=False) == 1
+    assert error(moved, same_model=True) == float("inf")
