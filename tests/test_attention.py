@@ -14,6 +14,7 @@ import torch
 
 from harness import names
 from harness.worker.ability import refusal
+from suites.attention import flex
 from suites.attention.sdpa import takes_groups
 
 BACKENDS = {named.name: named for named in names.listing("attention")}
@@ -149,6 +150,14 @@ def test_a_backend_agrees_with_the_formula_or_refuses(name, case, device, dtype)
 def test_a_backend_agrees_with_the_formula_where_no_gradient_is_asked(name, case):
     torch._dynamo.reset()  # which counts how often it compiled for another shape, and gives up
     assert_close(attend(name, case, torch.float32, gradients=False), attend("formula", case)[:1], 1e-5)
+
+
+@pytest.mark.parametrize("name", ["flex", "sdpa_cudnn", "sdpa_flash"])
+def test_a_kernel_without_a_gradient_for_a_bias_says_so(name, monkeypatch):
+    monkeypatch.setattr(flex, "LEARNS_BIAS", False)  # as before torch 2.6
+    q, bias = torch.zeros(1, 2, 8, 16), torch.zeros(1, 2, 8, 8, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="has no gradient for a bias"):
+        BACKENDS[name].load()(q, q, q, causal=True, bias=bias)
 
 
 def test_heads_that_do_not_divide_are_refused():

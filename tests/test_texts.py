@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.spec import Block, Suite, Variant, Workload
 from suites.data import _table, functions, packages, packages_text, stdlib
 from suites.data._parts import PARTS, kept, split, text_rows
-from suites.finetuning import function_naming
+from suites.finetuning import _writing, function_naming
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
 
 CLASSIFICATION, NAMING = "finetuning/text_classification", "finetuning/function_naming"
@@ -23,6 +23,7 @@ MODELS = {CLASSIFICATION: "bert", NAMING: "encoder_decoder"}
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 every_task = pytest.mark.parametrize("task", MODELS)
+every_writer = pytest.mark.parametrize("model", ["encoder_decoder", "t5"])
 
 
 # ---- data of both tasks in little
@@ -436,9 +437,9 @@ def test_the_loss_is_taken_in_float32_or_wider(prepare, task):
         assert (loss.dtype, outputs.dtype, outputs.requires_grad) == (expected, dtype, False)
 
 
-@every_task
-def test_a_model_learns_the_test_part_from_the_training_part(prepare, task):
-    model = tiny(task)
+@pytest.mark.parametrize(("task", "model"), [*MODELS.items(), (NAMING, "t5")])
+def test_a_model_learns_the_test_part_from_the_training_part(prepare, task, model):
+    model = tiny(task, model=model)
     work = prepare(task, model, batch=16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     before = work.score(model)
@@ -602,8 +603,9 @@ def test_no_more_functions_are_scored_than_said_and_always_the_same():
     assert sorted(function_naming.scored(20)) == [*range(20)]
 
 
-def test_writing_is_what_a_decoder_with_a_growing_target_writes():
-    model = tiny(NAMING).eval()
+@every_writer
+def test_writing_is_what_a_decoder_with_a_growing_target_writes(model):
+    model = tiny(NAMING, model=model).eval()
     source = torch.randint(256, (3, 14))
     mask = torch.arange(14) < torch.tensor([[5], [14], [9]])
     with torch.no_grad():
@@ -613,12 +615,13 @@ def test_writing_is_what_a_decoder_with_a_growing_target_writes():
             tokens = torch.cat([tokens, likeliest[:, None]], dim=1)
         found = function_naming.written(model, source, mask, 6)
     assert (tokens != EOS).all()  # else the two would part company where a row ended
-    assert torch.equal(found, tokens[:, 1:])
+    assert found == tokens[:, 1:].tolist()
 
 
 def test_tokens_are_read_up_to_the_end_and_what_is_no_byte_spells_nothing():
-    rows = torch.tensor([[*b"ab", EOS, 99, PAD], [*b"c", PAD, BOS, 300, EOS], [*b"abcde"], [EOS, IGNORED, 0, 0, 0]])
-    assert function_naming.texts(rows) == ["ab", "c", "abcde", ""]
+    rows = [[*b"ab", EOS, 99, PAD], [*b"c", PAD, BOS, 300, EOS], [*b"abcde"], [EOS, 0, 0, 0]]
+    assert [function_naming.spelled(_writing.ended(row)) for row in rows] == ["ab", "c", "abcde", ""]
+    assert function_naming.spelled([*b"ab", EOS, IGNORED]) == "ab"
 
 
 @pytest.mark.parametrize(

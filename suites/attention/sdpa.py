@@ -10,7 +10,6 @@ REQUIRES = {"torch": "2.0"}
 # Releases from which a device's FlashAttention takes fewer key heads than heads (pytorch pulls 128898 and 157893).
 GROUPS_SINCE = {"cuda": "2.5", "cpu": "2.9"}
 KNOWS_GROUPS = {device for device, release in GROUPS_SINCE.items() if torch.__version__ >= release}
-
 HALVES = (torch.float16, torch.bfloat16)
 
 

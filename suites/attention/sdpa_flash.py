@@ -3,9 +3,9 @@
 from contextlib import AbstractContextManager
 from typing import Any
 
-from suites.attention.sdpa import attention
+from torch import Tensor
 
-__all__ = ["around", "attention"]
+from suites.attention import sdpa
 
 # Elsewhere torch does not refuse but quietly takes another: math on MPS, oneDNN's on XPU.
 REQUIRES = {"torch": "2.3", "device": ["cpu", "cuda"]}
@@ -16,3 +16,10 @@ def around() -> AbstractContextManager[Any]:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     return sdpa_kernel(SDPBackend.FLASH_ATTENTION)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, **options: Any) -> Tensor:
+    """Attend with this kernel; of a bias that learns torch would say no more than that no kernel is available."""
+    if bias is not None and bias.requires_grad:
+        raise NotImplementedError("FlashAttention has no gradient for a bias")
+    return sdpa.attention(q, k, v, bias=bias, **options)

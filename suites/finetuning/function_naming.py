@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from harness.work import Work
+from suites.finetuning._writing import greedy
 from suites.pretraining._rows import draw_rows, open_rows, require_own_lengths
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, fill, random_numbers, real
 from suites.pretraining._work import cross_entropy, require_vocabulary, to_device
@@ -61,7 +62,8 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
             count = int((target != IGNORED).sum())
             total += float(loss(model, (source, target_input, target, mask))[0]) * count
             targets += count
-            pairs += zip(texts(written(model, source, mask, width)), texts(target), strict=True)
+            answers = written(model, source, mask, width)
+            pairs += zip(map(spelled, answers), map(spelled, target.tolist()), strict=True)
         right = sum(name == answer for name, answer in pairs)
         return {"f1": f1(pairs), "accuracy": right / len(pairs), "held_out_loss": total / targets}
 
@@ -86,22 +88,14 @@ def scored(count: int) -> np.ndarray:
     return random_numbers(0, "scored", 0).permutation(count)[:SCORED]
 
 
-def written(model: Any, source: Any, mask: Any, width: int) -> Any:
-    """Return the likeliest token at each place after those before it, (rows, width), until all rows have ended."""
-    tokens = torch.full((len(source), width + 1), PAD, device=source.device)
-    tokens[:, 0] = BOS
-    for place in range(width):
-        logits = model(source, tokens[:, :-1], mask, None)  # one shape throughout: nothing is compiled or tuned anew
-        tokens[:, place + 1] = logits[:, place].argmax(1)
-        if (tokens == EOS).any(1).all():
-            break
-    return tokens[:, 1:]
+def written(model: Any, source: Any, mask: Any, width: int) -> list[Sequence[int]]:
+    """Return the tokens that the model names each function with."""
+    return greedy(lambda target: model(source, target, mask, None), len(source), width, source.device)
 
 
-def texts(tokens: Any) -> list[str]:
-    """Return what rows of tokens spell up to EOS; what is no byte spells nothing."""
-    rows = (row[: row.index(EOS)] if EOS in row else row for row in tokens.tolist())
-    return [bytes(token for token in row if 0 <= token < 256).decode(errors="replace") for row in rows]
+def spelled(tokens: Sequence[int]) -> str:
+    """Return what tokens spell; what is no byte spells nothing."""
+    return bytes(token for token in tokens if 0 <= token < 256).decode(errors="replace")
 
 
 def f1(pairs: Sequence[tuple[str, str]]) -> float:

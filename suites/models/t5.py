@@ -182,7 +182,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, memory: Tensor, bias: Tensor, keys: Tensor | None, memory_keys: Tensor | None
     ) -> Tensor:
-        """Return the layer's output, (batch, Lt, dim) like `x`; `memory` is (batch, Ls, dim), `bias` (1, heads, Lt, Lt)."""
+        """Return the layer's output, (batch, Lt, dim) like `x`; memory is (batch, Ls, dim), bias (1, heads, Lt, Lt)."""
         y = self.self_attention_norm(x)
         x = x + self.dropout(self.self_attention(y, y, causal=True, mask=keys, bias=bias))
         y = self.cross_attention_norm(x)
@@ -238,7 +238,7 @@ class RelativeBias(nn.Module):
     def forward(self, length: int) -> Tensor:
         """Return the bias (1, heads, length, length) of each query and key."""
         distance = torch.arange(1 - length, length, device=self.bucket.weight.device)
-        by_distance = self.bucket(buckets(distance, self.causal)).T  # (heads, 2 * length - 1)
+        by_distance = self.bucket(buckets(distance, self.causal)).T.contiguous()  # (heads, 2 * length - 1)
         # Window s of `length` distances begins with s + 1 - length; query i's begins with that to key 0, -i.
         return by_distance.unfold(1, length, 1).flip(1)[None]
 

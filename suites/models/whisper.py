@@ -91,7 +91,7 @@ class Whisper(nn.Module):
 
     def forward(self, sound: Tensor, target: Tensor) -> Tensor:
         """Return the logits; `sound` is RATE samples a second, -1 to 1, and every HOP of them make a frame."""
-        return self.decode(target, self.encode(self.frames(sound)))
+        return self.decode(target, self.encode(sound))
 
     def frames(self, sound: Tensor) -> Tensor:
         """Return the log-mel spectrogram (batch, MELS, frames), computed in float32 or wider."""
@@ -99,8 +99,9 @@ class Whisper(nn.Module):
         with torch.autocast(sound.device.type, enabled=False):  # half a float's range would swallow the quiet bands
             return log_mel(sound.to(torch.promote_types(sound.dtype, weight.dtype)), self.filters).to(weight.dtype)
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, sound: Tensor) -> Tensor:
         """Return what the decoder reads, (batch, frames / 2, dim)."""
+        frames = self.frames(sound)
         if frames.size(2) > 2 * PLACES:
             raise ValueError(f"{frames.size(2)} frames are too many for {PLACES} places of two: cut the sound")
         x = F.gelu(self.stride(F.gelu(self.stem(frames)))).transpose(1, 2)  # (batch, places, dim)
