@@ -142,8 +142,9 @@ def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[st
 
 def manifest(named: names.Named, folder: Path) -> dict[str, Any]:
     """Return the manifest of data, or of what cannot be made on this machine one that tells the workers why."""
+    argument = [Path(named.argument)] if named.argument else []
     try:
-        made: dict[str, Any] = named.load()(folder)
+        made: dict[str, Any] = named.load()(folder, *argument)
     except Unavailable as error:
         return {"name": named.name, "sha256": "", "source": "", "unavailable": str(error)}
     return made

@@ -115,6 +115,22 @@ TABLE = (
         summary="share of right answers on held-out data after the suite's quality_steps of training",
     ),
     Metric(
+        name="f1",
+        unit="share",
+        better="higher",
+        noise="sampled",
+        margin=0.01,
+        summary="F1 of the sub-tokens of names on held-out data after the suite's quality_steps of training",
+    ),
+    Metric(
+        name="bits_per_byte",
+        unit="bits",
+        better="lower",
+        noise="sampled",
+        margin=0.01,
+        summary="held_out_loss of a model that predicts byte after byte, in bits",
+    ),
+    Metric(
         name="character_error_rate",
         unit="share",
         better="lower",
@@ -148,5 +164,6 @@ SPREAD = (  # what is compared and varies from launch to launch
     "memory_reserved_bytes",
     "held_out_loss",
     "accuracy",
+    "f1",
 )
 COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly

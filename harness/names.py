@@ -33,6 +33,8 @@ KINDS = {
     "format": Kind(folders=("reports/formats",), function="render"),
     "view": Kind(folders=("reports/views",), function="view"),
 }
+TABLES = (".csv", ".jsonl")
+"""Suffixes of the user's own data files, which suites/data/_table.py reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Named:
     importable: str = ""
     """Dotted name of the module; empty for a file that was named by its path."""
     argument: str = ""
-    """The checkpoint behind the colon, of a model that reads one itself: `own/tiny` of `hf:own/tiny`."""
+    """What the function is to read: a data file named by its path, the checkpoint of a model (`tiny` of `hf:tiny`)."""
 
     @property
     def summary(self) -> str:
@@ -120,13 +122,11 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
     rule = KINDS[kind]
     path_text, _, function = name.partition(":")
     if path_text.endswith(".py"):
-        for folder in (*folders, Path()):
-            if (folder / path_text).is_file():
-                path = (folder / path_text).resolve()
-                return Named(kind=kind, name=name, path=path, function=function or rule.function)
-        raise UserError(
-            f"no file {path_text!r} for {kind} {name!r}", "a path starts at the suite's folder or at this one"
-        )
+        path = located(kind, path_text, folders)
+        return Named(kind=kind, name=name, path=path, function=function or rule.function)
+    if kind == "data" and name.endswith(TABLES):
+        table = find(kind, "suites.data._table")
+        return replace(table, name=name, argument=str(located(kind, name, folders)))
     for named in listing(kind):
         if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
             return named
@@ -136,6 +136,14 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
         path = Path(specification.origin)
         return Named(kind=kind, name=name, path=path, function=function or rule.function, importable=path_text)
     raise unknown(kind, name, [named.name for named in listing(kind)])
+
+
+def located(kind: str, name: str, folders: Sequence[Path]) -> Path:
+    """Return the file at a path in one of the folders or the current one."""
+    for folder in (*folders, Path()):
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    raise UserError(f"no file {name!r} for {kind}", "a path starts at the suite's folder or at this one")
 
 
 def listing(kind: str) -> list[Named]:

@@ -107,6 +107,7 @@ def own(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(code)
     (folder / "own/text.txt").write_text("Each row is a window of this text, from a random place.\n" * 300)
+    (folder / "own/reviews.csv").write_text("text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(40)))
     (folder / "script.json").write_text(json.dumps(SCRIPT))
     commit = "git add own && git -c user.name=t -c user.email=t@example.org commit -qm own"
     subprocess.run(f"git init -qb main && {commit}", shell=True, cwd=folder, check=True)

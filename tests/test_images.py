@@ -13,7 +13,7 @@ import torch
 from harness import names
 from harness.errors import UserError
 from suites.data import digits
-from suites.data._parts import PARTS, kept
+from suites.data._parts import PARTS, kept, split
 from suites.pretraining import _rows, masked_image
 
 TASKS = {"pretraining/masked_image": 0, "finetuning/image_classification": 4}  # task -> classes of its model
@@ -74,7 +74,7 @@ def scikit_learn(monkeypatch):
 
 def test_every_digit_is_in_one_part_and_each_class_is_shared_out_alike(scikit_learn):
     _, labels = scikit_learn
-    rows = digits.split(labels)
+    rows = split(labels)
     assert sorted(np.concatenate([*rows.values()])) == list(range(300))
     for part, count in {"train": 21, "validation": 3, "test": 6}.items():
         assert np.bincount(labels[rows[part]]).tolist() == [count] * 10
@@ -83,7 +83,7 @@ def test_every_digit_is_in_one_part_and_each_class_is_shared_out_alike(scikit_le
 def test_the_digits_keep_their_pixels_and_labels(scikit_learn, tmp_path):
     pixels, labels = scikit_learn
     manifest = digits.prepare(tmp_path)
-    rows = digits.split(labels)
+    rows = split(labels)
     for part in PARTS:
         images = np.load(manifest[part]["images"], allow_pickle=False)
         assert (images.dtype, images.shape[1:]) == (np.uint8, (8, 8, 1))

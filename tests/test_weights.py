@@ -50,6 +50,9 @@ WHISPER = {
 VIT = {"image_size": 8, "patch_size": 2, "num_channels": 1, **BERT}
 FAMILIES = {  # own model and what of it -> transformers' class, and its configuration's fields
     "bert": ("BertForMaskedLM", {"vocab_size": 320, "max_position_embeddings": 64, **BERT}),
+    "bert classifying": (
+        "BertForSequenceClassification", {"vocab_size": 320, "max_position_embeddings": 64, **BERT, "num_labels": 5},
+    ),
     "gpt": ("GPT2LMHeadModel", GPT2),
     "llama": ("LlamaForCausalLM", LLAMA),
     "llama stretched": ("LlamaForCausalLM", {**LLAMA, "rope_parameters": LLAMA3, "tie_word_embeddings": True}),
@@ -58,7 +61,7 @@ FAMILIES = {  # own model and what of it -> transformers' class, and its configu
     "vit": ("ViTForImageClassification", {**VIT, "num_labels": 10}),
     "vit restoring": ("ViTForMaskedImageModeling", {**VIT, "encoder_stride": 2}),
     "whisper": ("WhisperForConditionalGeneration", WHISPER),
-}
+}  # fmt: skip
 MASK = torch.arange(24) < torch.tensor([[19], [24]])
 every_family = pytest.mark.parametrize("family", FAMILIES)
 torch_compiles = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # Inductor's own
@@ -104,7 +107,7 @@ def inputs(family):
     images = torch.randn(2, 1, 8, 8, generator=generator)
     hidden = torch.rand(2, 16, generator=generator) < 0.5
     by_name = {"input_ids": tokens, "attention_mask": MASK}
-    if family == "bert":
+    if family.startswith("bert"):
         return (tokens, segments, MASK), {**by_name, "token_type_ids": segments}
     if family.startswith("t5"):
         target = {"decoder_input_ids": tokens.flip(1), "decoder_attention_mask": MASK}
@@ -270,6 +273,17 @@ def test_a_model_of_pixels_starts_one_of_classes_whose_head_is_drawn(tmp_path):
     model, drawn = own("vit", tmp_path / "ten", classes=7)  # a head of another size is another head
     assert drawn == ["head.weight", "head.bias"]
     assert model.head.out_features == 7
+
+
+def test_a_model_of_masked_tokens_starts_one_of_classes_whose_pooler_and_head_are_drawn(theirs, tmp_path):
+    before = write(tmp_path / "masked", "bert", **SMALL).state_dict()
+    model, drawn = own("bert", tmp_path / "masked", classes=6)
+    assert drawn == ["pooler.weight", "pooler.bias", "head.weight", "head.bias"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items() if name not in drawn)
+    theirs("bert classifying").bert.save_pretrained(tmp_path / "bare")  # which has a pooler
+    model, drawn = own("bert", tmp_path / "bare", classes=6)
+    assert drawn == ["head.weight", "head.bias"]
+    assert torch.equal(model.pooler.weight, theirs("bert classifying").bert.pooler.dense.weight)
 
 
 def test_a_setting_stands_over_the_checkpoint(written):

@@ -77,7 +77,7 @@ def read(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def chosen(needed: Tensors, found: Tensors, heads: Collection[str]) -> dict[str, torch.Tensor]:
-    """Return the tensors to load: all that the model needs, but for a head that the checkpoint has not in this size.
+    """Return the tensors to load: all that the model needs, but what of its head the checkpoint has not in this size.
 
     `heads` names the modules and parameters that change with what a model is trained for, here and in other checkpoints
     of it. Raise UserError for any other difference in names or shapes.
@@ -86,9 +86,8 @@ def chosen(needed: Tensors, found: Tensors, heads: Collection[str]) -> dict[str,
     def is_of_head(name: str) -> bool:
         return name in heads or name.rpartition(".")[0] in heads
 
-    head = [name for name in needed if is_of_head(name) and name in found]
-    has_head = bool(head) and all(found[name].shape == needed[name].shape for name in head)
-    wanted = [name for name in needed if has_head or not is_of_head(name)]
+    there = {name for name in needed if name in found and found[name].shape == needed[name].shape}
+    wanted = [name for name in needed if name in there or not is_of_head(name)]
     if unexpected := sorted(name for name in found if name not in needed and not is_of_head(name)):
         raise UserError(f"{several(unexpected)} has no place in it", "see `rename` in the model's file")
     if missing := [name for name in wanted if name not in found]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from suites.data.stdlib import write
 
 PARTS = ("train", "validation", "test")
+SEED = 0  # of what is drawn at random
+SHARES = {"test": 0.2, "validation": 0.1}  # of each class; the rest is for training
 Parts = Mapping[str, Mapping[str, NDArray[Any]]]
 """Part -> name of an array -> the array, whose first axis are the samples."""
 
@@ -20,11 +22,11 @@ Parts = Mapping[str, Mapping[str, NDArray[Any]]]
 def kept(name: str, state: bytes, make: Callable[[], tuple[Parts, dict[str, Any]]], folder: Path) -> dict[str, Any]:
     """Return the manifest of data `name` below `folder`; call `make` unless what it made of `state` is there, whole.
 
-    `state` is what the data depend on. `make` returns the parts and further facts, such as `source`. In the manifest
-    each part leads from the names of its arrays to their files.
+    `state` is what the data depend on, beside this file. `make` returns the parts and further facts, such as `source`.
+    In the manifest each part leads from the names of its arrays to their files.
     """
     folder = folder.resolve()
-    cached = folder / f"{name}-{hashlib.sha256(state).hexdigest()[:16]}.json"
+    cached = folder / f"{name}-{hashlib.sha256(Path(__file__).read_bytes() + state).hexdigest()[:16]}.json"
     if not is_complete(cached):
         folder.mkdir(parents=True, exist_ok=True)
         parts, facts = make()
@@ -65,3 +67,27 @@ def written(name: str, parts: Parts, folder: Path) -> dict[str, Any]:
             write(folder / file, partial(np.save, arr=parts[part][key], allow_pickle=False))
         manifest |= {part: files, f"{part}_bytes": size([folder / file for file in files.values()])}
     return manifest
+
+
+def split(labels: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each part, sorted; each class is shared out alike, at random.
+
+    A share is rounded, but one row at least: a class must have three.
+    """
+    random = np.random.RandomState(SEED)
+    rows: dict[str, list[NDArray[np.int64]]] = {part: [] for part in PARTS}
+    for label in np.unique(labels):
+        left = random.permutation(np.flatnonzero(labels == label))
+        total = len(left)
+        for part, share in SHARES.items():
+            taken, left = np.split(left, [max(round(share * total), 1)])
+            rows[part].append(taken)
+        rows["train"].append(left)
+    return {part: np.sort(np.concatenate(found)) for part, found in rows.items()}
+
+
+def text_rows(name: str, texts: Sequence[bytes]) -> dict[str, NDArray[Any]]:
+    """Return texts as the array `name` (samples, bytes of the longest), uint8, filled up with 0, and `name_lengths`."""
+    lengths = np.array([len(text) for text in texts], dtype=np.int32)
+    rows = b"".join(text.ljust(lengths.max(), b"\0") for text in texts)
+    return {name: np.frombuffer(rows, dtype=np.uint8).reshape(len(texts), -1), f"{name}_lengths": lengths}

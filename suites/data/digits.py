@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import UserError
-from suites.data._parts import Parts, kept
+from suites.data._parts import SEED, Parts, kept, split
 
-SEED = 0  # of the split
-SHARES = {"test": 0.2, "validation": 0.1}  # of each class, rounded; the rest is for training
 BRIGHTEST = 16  # the value that scikit-learn gives a pixel all of whose 4x4 points are ink
 
 
@@ -35,17 +32,3 @@ def make() -> tuple[Parts, dict[str, Any]]:
     rows = split(labels)
     parts = {part: {"images": images[rows[part]], "labels": labels[rows[part]].astype(np.uint8)} for part in rows}
     return parts, {"classes": 10, "source": f"scikit-learn's digits, {len(labels):,} images, split with seed {SEED}."}
-
-
-def split(labels: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each part, sorted; each class is shared out alike."""
-    random = np.random.RandomState(SEED)
-    rows: dict[str, list[NDArray[np.int64]]] = {part: [] for part in ("train", *SHARES)}
-    for label in np.unique(labels):
-        left = random.permutation(np.flatnonzero(labels == label))
-        total = len(left)
-        for part, share in SHARES.items():
-            taken, left = np.split(left, [round(share * total)])
-            rows[part].append(taken)
-        rows["train"].append(left)
-    return {part: np.sort(np.concatenate(found)) for part, found in rows.items()}

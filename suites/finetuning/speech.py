@@ -15,6 +15,7 @@ import torch
 
 from harness.errors import UserError
 from harness.work import Work
+from suites.finetuning._writing import ended, greedy
 from suites.pretraining._rows import draw_rows, open_rows
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, real
 from suites.pretraining._work import cross_entropy, require_vocabulary, to_device
@@ -43,8 +44,8 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         for start in range(0, len(parts["test"][0]), SCORED):
             sound, target_input, target = chosen("test", slice(start, start + SCORED))
             total += float(loss(model, (sound, target_input, target))[0]) * int((target != IGNORED).sum())
-            targets += [word(row) for row in target.tolist()]
-            written += [word(row) for row in greedy(model, sound, width).tolist()]
+            targets += map(ended, target.tolist())
+            written += recognised(model, sound, width)
         return {**compared(written, targets), "held_out_loss": total / sum(len(target) + 1 for target in targets)}
 
     amount = {"tokens": config["batch"] * (config["length"] + width), "samples": config["batch"]}
@@ -84,19 +85,10 @@ def loss(model: Any, batch: Any) -> Any:
     return cross_entropy(logits, target), logits.detach()
 
 
-def greedy(model: Any, sound: Any, width: int) -> Any:
-    """Return what the model writes, always the likeliest next token: (batch, width)."""
-    tokens = torch.full((len(sound), width + 1), PAD, device=sound.device)
-    tokens[:, 0] = BOS
+def recognised(model: Any, sound: Any, width: int) -> list[Sequence[int]]:
+    """Return the letters that the model writes for each sound."""
     memory = model.encode(sound)
-    for place in range(width):  # all places are computed each time, of which a causal decoder's first ones stay
-        tokens[:, place + 1] = model.decode(tokens[:, :-1], memory)[:, place].argmax(-1)
-    return tokens[:, 1:]
-
-
-def word(tokens: Sequence[int]) -> Sequence[int]:
-    """Return the tokens before EOS, or all if there is none."""
-    return tokens[: tokens.index(EOS)] if EOS in tokens else tokens
+    return greedy(lambda target: model.decode(target, memory), len(sound), width, sound.device)
 
 
 def compared(written: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 `base` is the published BERT-base, uncased: 109,514,298 parameters ("110M"), counting embeddings, layers and the MLM
 head (its transform and its bias; its matrix is the token embedding's own) but no pooler, which that head does not use.
-Dropout, where `dropout` is not 0, follows the embedding and each residual branch; attention has none.
+With `classes` the model has, instead of that head, the pooler and a head that tells classes apart. Dropout, where
+`dropout` is not 0, follows the embedding, each residual branch and the pooler; attention has none.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
-    "tiny": {"vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
-    "small": {"vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
-    "base": {"vocabulary": 30522, "positions": 512, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0},
-}
+    "tiny": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
+    "small": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
+    "base": {
+        "vocabulary": 30522, "positions": 512, "classes": 0, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0,
+    },
+}  # fmt: skip
 EPSILON = 1e-12  # of the layer norms, as published
-HEAD = ("transform", "transform_norm", "bias")  # what a checkpoint that was not made to predict masked tokens lacks
+HEAD = ("transform", "transform_norm", "bias", "pooler", "head")  # what depends on what a model is trained for
 NAMES = {  # in Hugging Face's checkpoints -> here
     "embeddings.word_embeddings": "token",
     "embeddings.token_type_embeddings": "segment",
@@ -39,7 +42,8 @@ NAMES = {  # in Hugging Face's checkpoints -> here
     "cls.predictions.bias": "bias",
     "cls.predictions.decoder": None,  # the token embedding's matrix and `bias` once more
     "cls.seq_relationship": None,  # next-sentence prediction, which this model does not have
-    "pooler.dense": None,
+    "pooler.dense": "pooler",
+    "classifier": "head",
     "embeddings.position_ids": None,  # 0, 1, 2, ...
 }
 
@@ -47,31 +51,37 @@ Attention = Callable[..., Tensor]
 
 
 def build(
-    attention: Attention, *, vocabulary: int = 320, positions: int = 512, dim: int = 128, heads: int = 4,
-    layers: int = 2, dropout: float = 0.0,
+    attention: Attention, *, vocabulary: int = 320, positions: int = 512, classes: int = 0, dim: int = 128,
+    heads: int = 4, layers: int = 2, dropout: float = 0.0,
 ) -> nn.Module:  # fmt: skip
     """Return a BERT with its initial weights."""
-    model = BERT(attention, vocabulary, positions, dim, heads, layers, dropout)
+    model = BERT(attention, vocabulary, positions, classes, dim, heads, layers, dropout)
     initialise(model)
     return model
 
 
 class BERT(nn.Module):
-    """Tokens (batch, length) -> logits (batch, length, vocabulary) of the token that belongs in each place."""
+    """Tokens (batch, length) -> logits (batch, length, vocabulary) of the token in each place, or (batch, classes)."""
 
     def __init__(
-        self, attention: Attention, vocabulary: int, positions: int, dim: int, heads: int, layers: int, dropout: float
-    ) -> None:
+        self, attention: Attention, vocabulary: int, positions: int, classes: int, dim: int, heads: int, layers: int,
+        dropout: float,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.classes = classes
         self.token = nn.Embedding(vocabulary, dim)
         self.segment = nn.Embedding(2, dim)
         self.position = nn.Embedding(positions, dim)
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList([Layer(attention, dim, heads, dropout) for _ in range(layers)])
-        self.transform = nn.Linear(dim, dim)
-        self.transform_norm = nn.LayerNorm(dim, eps=EPSILON)
-        self.bias = nn.Parameter(torch.empty(vocabulary))
+        if classes:
+            self.pooler = nn.Linear(dim, dim)
+            self.head = nn.Linear(dim, classes)
+        else:
+            self.transform = nn.Linear(dim, dim)
+            self.transform_norm = nn.LayerNorm(dim, eps=EPSILON)
+            self.bias = nn.Parameter(torch.empty(vocabulary))
 
     def forward(self, tokens: Tensor, segments: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Return the logits; `segments` (batch, length) is 0 or 1, `mask` (batch, length) False where padding is."""
@@ -84,6 +94,8 @@ class BERT(nn.Module):
         keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)
         for layer in self.layers:
             x = layer(x, keys)
+        if self.classes:
+            return self.head(self.dropout(torch.tanh(self.pooler(x[:, 0]))))  # (batch, classes)
         y = F.gelu(self.transform(x)).to(x.dtype)  # under bf16 autocast on CPU, torch 1.13's layer norm takes fp32 only
         x = self.transform_norm(y)
         return F.linear(x, self.token.weight, self.bias)  # (batch, length, vocabulary)
@@ -132,9 +144,13 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         config, model_type="bert", hidden_act="gelu", layer_norm_eps=EPSILON, position_embedding_type="absolute",
         is_decoder=False, tie_word_embeddings=True,
     )  # fmt: skip
+    classifies = "BertForSequenceClassification" in config.get("architectures", ())
     return {
         "vocabulary": config["vocab_size"],
         "positions": config["max_position_embeddings"],
+        "classes": len(config.get("id2label", ("LABEL_0", "LABEL_1")))
+        if classifies
+        else 0,  # two where it says nothing
         "dim": config["hidden_size"],
         "heads": config["num_attention_heads"],
         "layers": config["num_hidden_layers"],

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
-from suites.pretraining._windows import random_numbers
+from suites.pretraining._windows import random_numbers, row_lengths
 
 
 def open_rows(config: Mapping[str, Any], part: str, *names: str) -> tuple[np.ndarray, ...]:
@@ -19,6 +19,13 @@ def open_rows(config: Mapping[str, Any], part: str, *names: str) -> tuple[np.nda
             "give other data: --set data=NAME",
         )
     return tuple(np.load(files[name], mmap_mode="r").view(np.ndarray) for name in names)
+
+
+def require_own_lengths(config: Mapping[str, Any], shortest: int) -> None:
+    """Raise UserError where padding is asked for, which the texts bring along, or a row has no room for `shortest`."""
+    if config["padding"]:
+        raise UserError(f"{config['task']} pads as its texts are long", "--set padding=0")
+    row_lengths(config, shortest)
 
 
 def draw_rows(config: Mapping[str, Any], part: str, count: int, index: int) -> np.ndarray:

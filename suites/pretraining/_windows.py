@@ -57,6 +57,14 @@ def real(lengths: np.ndarray, width: int) -> np.ndarray:
     return np.arange(width) < lengths[:, None]
 
 
+def fill(values: np.ndarray, keep: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+    """Return the values to keep, row by row from the left, then EOS as each row's last, then PAD."""
+    filled = np.full((len(values), width), PAD)
+    filled[real(lengths - 1, width)] = values[keep]
+    np.put_along_axis(filled, lengths[:, None] - 1, EOS, axis=1)
+    return filled
+
+
 def sample(text: np.ndarray, random: np.random.RandomState, rows: int, width: int) -> np.ndarray:
     """Return windows of the text from random places: (rows, width), int64."""
     starts = random.randint(0, text.size - width + 1, size=rows, dtype=np.int64)

@@ -1,9 +1,12 @@
 """Next-byte prediction for a decoder such as gpt or llama.
 
-Counts as tokens the real positions, each of which has the byte after it as its target.
+Counts as tokens the real positions, each of which has the byte after it as its target. Scores the loss in nats and, as
+tokens are bytes, that in bits a byte.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +30,15 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         mask = real(random.permutation(lengths), config["length"])
         return np.where(mask, tokens, PAD), np.where(mask, targets, IGNORED), mask
 
-    return text_work(
+    work = text_work(
         config=config, device=device, window=config["length"] + 1, draw=draw, loss=loss, tokens=int(lengths.sum())
     )
+
+    def score(model: Any) -> dict[str, float]:
+        found = work.score(model)
+        return {**found, "bits_per_byte": found["held_out_loss"] / math.log(2)}
+
+    return replace(work, score=score)
 
 
 def loss(model: Any, batch: Any) -> Any:

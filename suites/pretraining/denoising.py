@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from harness.work import Work
-from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, SENTINEL, choose, real, row_lengths, sample
+from suites.pretraining._windows import BOS, IGNORED, PAD, SENTINEL, choose, fill, real, row_lengths, sample
 from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
 
 NOISE = 0.15
@@ -114,14 +114,6 @@ def spans(random: np.random.RandomState, total: np.ndarray, count: np.ndarray) -
     span = np.cumsum(np.pad(cuts, ((0, 0), (1, 0))), axis=1)  # of each item: (batch, items)
     span += most * np.arange(rows)[:, None]  # one count for all rows at once
     return np.bincount(span[real(total, span.shape[1])], minlength=rows * most).reshape(rows, most)
-
-
-def fill(values: np.ndarray, keep: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-    """Return the values to keep, row by row from the left, then EOS as each row's last, then PAD."""
-    filled = np.full((len(values), width), PAD)
-    filled[real(lengths - 1, width)] = values[keep]
-    np.put_along_axis(filled, lengths[:, None] - 1, EOS, axis=1)
-    return filled
 
 
 def loss(model: Any, batch: Any) -> Any:

@@ -1,0 +1,49 @@
+"""Text classification for an encoder such as bert, made with classes=N.
+
+A row is BOS, the bytes of a text as far as they fit, and EOS; where a text is shorter, padding. Trains on the training
+part with cross-entropy, scores the share of right answers on all texts of the test part. Chance is one over the number
+of classes: 16.7 % on `packages`. Counts as tokens the real positions, in the mean over the training part.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.work import Work
+from suites.finetuning._classification import classification
+from suites.pretraining._rows import open_rows, require_own_lengths
+from suites.pretraining._windows import BOS, EOS, fill, real
+from suites.pretraining._work import Arrays, require_vocabulary
+
+MARKERS = 2
+
+
+def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
+    """Return the work; a batch is tokens (batch, length), no segments, the mask or None, and labels (batch,)."""
+    require_vocabulary(model, EOS + 1, "text_classification")
+    require_own_lengths(config, shortest=MARKERS + 1)
+    parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in ("train", "test")}
+    room = config["length"] - MARKERS
+    is_padded = any((lengths < room).any() for _, lengths, _ in parts.values())
+
+    def inputs(part: str, rows: Any) -> Arrays:
+        text, lengths, _ = parts[part]
+        tokens, mask = framed(text[rows], np.minimum(lengths[rows], room), config["length"])
+        return tokens, None, mask if is_padded else None
+
+    mean = float(np.minimum(parts["train"][1], room).mean()) + MARKERS
+    return classification(
+        config=config,
+        device=device,
+        labels={part: labels for part, (_, _, labels) in parts.items()},
+        inputs=inputs,
+        tokens=round(config["batch"] * mean),
+    )
+
+
+def framed(text: np.ndarray, lengths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return BOS, the first `lengths` bytes of each text, EOS and PAD, and which are real: both (rows, width)."""
+    ended = fill(text, real(lengths, text.shape[1]), lengths + 1, width - 1)
+    return np.concatenate([np.full((len(text), 1), BOS), ended], axis=1), real(lengths + MARKERS, width)

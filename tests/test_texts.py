@@ -1,0 +1,681 @@
+"""Texts: packages, functions and the user's own table, their split; text classification and function naming."""
+
+import math
+import re
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_cli import tandem
+
+from harness import load, names
+from harness.errors import UserError
+from harness.spec import Block, Suite, Variant, Workload
+from suites.data import _table, functions, packages, packages_text, stdlib
+from suites.data._parts import PARTS, kept, split, text_rows
+from suites.finetuning import _writing, function_naming
+from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
+
+CLASSIFICATION, NAMING = "finetuning/text_classification", "finetuning/function_naming"
+MODELS = {CLASSIFICATION: "bert", NAMING: "encoder_decoder"}
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
+every_task = pytest.mark.parametrize("task", MODELS)
+every_writer = pytest.mark.parametrize("model", ["encoder_decoder", "t5"])
+
+
+# ---- data of both tasks in little
+
+
+def made(counts=(90, 9, 30)):
+    """Return texts of three classes, told apart by their letter; the last class is the longest."""
+    random, parts = np.random.RandomState(0), {}
+    for part, count in zip(PARTS, counts, strict=True):
+        labels = (np.arange(count) % 3).astype(np.uint8)
+        letters = [b"xyz" + b"abc"[label : label + 1] * 3 for label in labels]
+        texts = [
+            bytes(random.permutation([*word * 2])[: 8 + 2 * label].tolist())
+            for word, label in zip(letters, labels, strict=True)
+        ]
+        parts[part] = {**text_rows("text", texts), "labels": labels}
+    return parts, {"classes": 3, "source": "made"}
+
+
+NAMES = {b"0": b"get_url", b"1": b"close", b"2": b"setURL"}
+
+
+def made_functions(counts=(60, 6, 20)):
+    """Return functions whose names are told by their first byte."""
+    random, parts = np.random.RandomState(0), {}
+    for part, count in zip(PARTS, counts, strict=True):
+        keys = [b"%d" % (row % 3) for row in range(count)]
+        sources = [key + bytes(random.choice([*b"xyz"], size=random.randint(3, 9)).tolist()) for key in keys]
+        parts[part] = {**text_rows("source", sources), **text_rows("target", [NAMES[key] for key in keys])}
+    return parts, {"source": "made"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    return {CLASSIFICATION: kept("letters", b"", made, folder), NAMING: kept("short", b"", made_functions, folder)}
+
+
+@pytest.fixture
+def prepare(data):
+    def prepare(task, model=None, **config):
+        workload = {"task": task, "batch": 8, "length": 14, "padding": 0.0, "seed": 0, "data": data[task]}
+        return names.find("task", task).load()(model or tiny(task), {**workload, **config}, CPU)
+
+    return prepare
+
+
+def tiny(task, classes=3, model=None):
+    """Return a small model for a task, always with the same weights."""
+    torch.manual_seed(0)
+    settings = {"classes": classes} if task == CLASSIFICATION else {}
+    attention = names.find("attention", "formula").load()
+    return names.find("model", model or MODELS[task]).load()(attention, dim=64, heads=2, layers=1, **settings)
+
+
+def same(batch, other):
+    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+
+
+def rows_of(manifest, part, name):
+    """Return the texts of an array as bytes."""
+    rows, lengths = (np.load(manifest[part][key]) for key in (name, f"{name}_lengths"))
+    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+
+
+# ---- packages
+
+
+@pytest.fixture(scope="module")
+def library():
+    return stdlib.library_sources(Path(sysconfig.get_paths()["stdlib"]))
+
+
+@pytest.fixture(scope="module")
+def contents(library):
+    return {name: packages.code(path.read_bytes()) for name, path in packages.of_packages(library).items()}
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+    return packages.prepare(tmp_path_factory.mktemp("packages"))
+
+
+def long_lines(content):
+    return {line.strip() for line in content.splitlines() if len(line.strip()) >= 20}
+
+
+def test_no_file_of_a_package_is_in_two_parts_nor_much_like_one_of_another_part(contents):
+    files = {part: [name for mine in found for name in mine] for part, found in packages.shared_out(contents).items()}
+    everything = [name for part in PARTS for name in files[part]]
+    assert len(everything) == len(set(everything)) > 100
+    lines = {name: long_lines(contents[name]) for name in everything}
+    for part in ("validation", "test"):
+        for name in files[part]:
+            for other in {*everything} - {*files[part]}:
+                alike = len(lines[name] & lines[other])
+                assert alike <= min(len(lines[name]), len(lines[other])) / 4, (name, other)
+
+
+def test_every_class_has_as_many_pieces_in_each_part_and_they_are_of_its_files(pieces, contents):
+    files = packages.shared_out(contents)
+    for part, least in {"train": 1000, "validation": 60, "test": 150}.items():
+        labels, texts = np.load(pieces[part]["labels"]), rows_of(pieces, part, "text")
+        counts = np.bincount(labels)
+        assert len(counts) == pieces["classes"] == 6
+        assert (counts == counts[0]).all()
+        assert counts[0] > least
+        for label, mine in enumerate(files[part]):
+            own = b"\xff".join(contents[name] for name in mine)
+            assert all(text in own for text in np.array(texts, dtype=object)[labels == label][::7])
+
+
+def test_all_pieces_are_of_one_length_and_none_names_a_package(pieces):
+    for part in PARTS:
+        texts = rows_of(pieces, part, "text")
+        assert {len(text) for text in texts} == {126}
+        assert not re.search(rb"(?i)asyncio|email|importlib|multiprocessing|unittest|xml", b"\n".join(texts))
+
+
+def test_a_file_counts_from_its_first_statement_on():
+    content = (
+        b"#!/bin/python\n# Licensed to Emil\n\n'''The email package.\n'''\n# parts\nimport Email.xml # ok\nx = 1\n"
+    )
+    assert packages.code(content) == b"import package.package # ok\nx = 1\n"
+    assert packages.code(b"# nothing\n'''here'''\n") == b""
+
+
+def test_of_files_that_are_much_alike_the_largest_is_left():
+    lines = [b"a line that is long enough %d" % number for number in range(40)]
+    files = {
+        "a": b"\n".join(lines[:8]),
+        "b": b"\n".join(lines[:20]),
+        "c": b"\n".join(lines[18:30]),  # 2 of its 12 lines are those of b
+        "d": b"return None\n" * 50,
+        "e": b"return None\n" * 60,
+    }
+    assert packages.unlike(files) == ["e", "d", "b", "c"]
+
+
+def test_packages_are_made_once_and_again_if_the_library_changes(library, tmp_path, monkeypatch):
+    first = packages.prepare(tmp_path)
+    again = packages.make(packages.of_packages(library))[0]
+    for part in PARTS:
+        assert all((np.load(file) == again[part][key]).all() for key, file in first[part].items())
+    monkeypatch.setattr(packages, "make", lambda *_: pytest.fail("made again"))
+    assert packages.prepare(tmp_path) == first
+    monkeypatch.setattr(packages, "state", lambda _: "other")
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        packages.prepare(tmp_path)
+
+
+def test_the_text_for_packages_has_no_file_that_is_scored(contents, library, tmp_path):
+    manifest = packages_text.prepare(tmp_path)
+    assert manifest["name"] == "packages_text"
+    text = b"".join(np.load(manifest[part]).tobytes() for part in ("train", "held_out"))
+    files = packages.shared_out(contents)
+    training = {name for mine in files["train"] for name in mine}
+    for name in contents:
+        if content := library[name].read_bytes():
+            assert (content in text) == (name in training), name
+    assert len(text) > 4_000_000
+
+
+# ---- functions
+
+
+SOURCE = b"""
+import os
+
+class Reader:
+    '''Reads.'''
+
+    @property
+    def size(self):
+        '''Return the size.'''
+        return self._size  # bytes
+
+    @size.setter
+    def size(self, size):
+        self._size = size
+
+    def __init__(self):
+        self.size = 0
+
+    async def readLine(self, *, again=True):
+        def strip(line):
+            return line
+        return strip(await readLine(readLines))
+
+    def nothing(self):
+        '''Do nothing.'''
+
+    def later(self): ...
+
+    def a_name_that_is_far_too_long_to_write(self):
+        return 1
+"""
+
+
+def test_a_function_is_told_without_its_name_docstring_comments_and_decorators():
+    assert [*functions.functions(SOURCE)] == [
+        (b"def NAME(self):\n    return self._size", b"size"),
+        (b"def NAME(self, NAME):\n    self._size = NAME", b"size"),
+        (
+            b"async def NAME(self, *, again=True):\n\n    def strip(line):\n        return line\n"
+            b"    return strip(await NAME(readLines))",
+            b"readLine",
+        ),
+        (b"def NAME(line):\n    return line", b"strip"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    return functions.prepare(tmp_path_factory.mktemp("functions"))
+
+
+def test_no_function_is_in_two_parts_or_shows_its_name(named):
+    sources = {part: rows_of(named, part, "source") for part in PARTS}
+    everything = [source for part in PARTS for source in sources[part]]
+    assert len(everything) == len(set(everything)) > 8000
+    assert len(sources["train"]) > 8 * len(sources["validation"])
+    for part in PARTS:
+        for source, name in zip(sources[part], rows_of(named, part, "target"), strict=True):
+            whole = source if len(source) < 1024 else source[:-31]  # a longer word may have been cut to the name
+            assert not re.search(rb"\b" + name + rb"\b", whole)
+            assert 1 <= len(name) <= 31
+            assert len(source) <= 1024
+
+
+def test_the_test_part_of_functions_is_from_files_that_the_corpus_holds_out(named, library):
+    held_out = {name: path for name, path in library.items() if stdlib.is_held_out(name) and name != stdlib.TOPICS}
+    theirs = {source for path in held_out.values() for source, _ in functions.functions(path.read_bytes())}
+    assert {*rows_of(named, "test", "source")} <= theirs
+
+
+def test_functions_that_read_alike_are_told_once_whatever_their_file(tmp_path):
+    train = next(f"{number}.py" for number in range(99) if functions.part_of(f"{number}.py") == "train")
+    test = next(f"{number}.py" for number in range(99) if functions.part_of(f"{number}.py") == "test")
+    validation = next(f"{number}.py" for number in range(99) if functions.part_of(f"{number}.py") == "validation")
+    for name, body in ((train, "1"), (test, "2"), (validation, "3")):
+        (tmp_path / name).write_text(f"def one(): return 0\ndef two():\n    return   0\ndef own(): return {body}\n")
+    parts, _ = functions.make({name: tmp_path / name for name in (train, validation, test)})
+    assert [len(parts[part]["source"]) for part in PARTS] == [2, 1, 1]
+
+
+# ---- the user's own table
+
+
+ROWS = [(f"text {number}, with\na line", "good" if number % 3 else "bad") for number in range(60)]
+
+
+def csv(rows, head="text,label"):
+    return "\n".join([head, *(f'"{text}",{label}' for text, label in rows)]).encode()
+
+
+def jsonl(rows):
+    import json
+
+    return "\n".join(json.dumps({"id": 1, "label": label, "text": text}) for text, label in rows).encode()
+
+
+@pytest.mark.parametrize(("name", "write"), [("own.csv", csv), ("own.jsonl", jsonl)])
+def test_an_own_table_is_split_class_by_class_and_nothing_is_lost(tmp_path, name, write):
+    (tmp_path / name).write_bytes(write(ROWS + ROWS[:5]))
+    manifest = _table.prepare(tmp_path / "made", tmp_path / name)
+    found = []
+    for part, (bad, good) in {"train": (14, 28), "validation": (2, 4), "test": (4, 8)}.items():
+        labels = np.load(manifest[part]["labels"])
+        assert np.bincount(labels).tolist() == [bad, good]
+        found += zip(rows_of(manifest, part, "text"), labels, strict=True)
+    assert sorted(found) == sorted((text.encode(), int(label == "good")) for text, label in ROWS)
+    assert manifest["source"] == f"{name}: 60 texts of 2 classes."
+    assert _table.prepare(tmp_path / "made", tmp_path / name) == manifest
+
+
+def test_an_own_table_may_begin_with_a_byte_order_mark_and_be_of_any_language(tmp_path):
+    rows = [("größer 大きい", "für"), ("kleiner", "wider")]
+    (tmp_path / "own.csv").write_bytes(
+        b"\xef\xbb\xbf" + csv([(f"{text}{n}", label) for text, label in rows for n in range(3)])
+    )
+    manifest = _table.prepare(tmp_path, tmp_path / "own.csv")
+    assert {text[:-1].decode() for part in PARTS for text in rows_of(manifest, part, "text")} == {
+        text for text, _ in rows
+    }
+
+
+def test_an_own_table_that_changed_is_read_anew(tmp_path):
+    hashes = []
+    for rows in (ROWS, ROWS[1:], ROWS):
+        (tmp_path / "own.csv").write_bytes(csv(rows))
+        hashes.append(_table.prepare(tmp_path / "made", tmp_path / "own.csv")["sha256"])
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_a_long_own_text_is_cut(tmp_path):
+    (tmp_path / "own.csv").write_bytes(csv([(f"{n}" * 3000, label) for label in "ab" for n in range(3)]))
+    manifest = _table.prepare(tmp_path, tmp_path / "own.csv")
+    assert np.load(manifest["train"]["text"]).shape == (2, 2048)
+
+
+BAD = {
+    "nothing.csv": (b"", "nothing.csv is empty: it has no row; give it"),
+    "head.csv": (b"text,label\n", "head.csv is empty"),
+    "blank.jsonl": (b"\n\n", "blank.jsonl is empty"),
+    "column.csv": (b"text,sentiment\nfine,1\n", "column.csv: line 1: no column 'label' among text, sentiment; name"),
+    "cell.csv": (b"text,label\nfine,1\nbad\n", "cell.csv: line 3: no label; give"),
+    "comma.csv": (b"text,label\nfine, really,1\n", "comma.csv: line 2: more cells than columns; put a text"),
+    "quote.csv": (b'text,label\nfine,1\n"bad,2\n', "quote.csv: line 3: no CSV: unexpected end of data; write"),
+    "latin.csv": (
+        "text,label\nfine,1\ngro\xdf,2\n".encode("latin-1"),
+        "latin.csv: line 3: byte 0xdf is not UTF-8; save",
+    ),
+    "comma.jsonl": (
+        b'{"text": "a", "label": 1}\n{"text": "b" "label": 1}\n',
+        "comma.jsonl: line 2: no JSON: Expecting",
+    ),
+    "list.jsonl": (b'\n["a", 1]\n', "list.jsonl: line 2: no JSON object; write lines such as"),
+    "key.jsonl": (b'{"text": "a", "class": 1}\n', "key.jsonl: line 1: no label"),
+    "number.jsonl": (b'{"text": 5, "label": 1}\n', "number.jsonl: line 1: text is 5; give a text, in quotes"),
+    "list_label.jsonl": (b'{"text": "a", "label": [1]}\n', r"list_label.jsonl: line 1: label is \[1\]; give"),
+    "one.csv": (b"text,label\na,1\nb,1\nc,1\n", "one.csv: every label is '1'; give rows of another class"),
+    "once.csv": (
+        b"text,label\na,1\nb,1\nc,1\nd,2\n",
+        "once.csv: line 5: label '2' comes with 1 different texts, too few for three parts; give three",
+    ),
+    "twice.csv": (b"text,label\na,1\nb,1\nc,1\nd,2\nd,2\nd,2\n", "line 5: label '2' comes with 1 different"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_table_is_refused_in_one_sentence(tmp_path, name):
+    content, sentence = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=sentence) as caught:
+        _table.prepare(tmp_path, tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+SETTINGS = [f"--set={text}" for text in (f"task={CLASSIFICATION}", "model=bert", "classes=2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("comma.csv", "comma.csv: line 2: more cells than columns"), ("none.csv", "no file 'none.csv' for data")],
+)
+def test_a_bad_table_on_the_command_line_is_one_sentence_and_exit_2(tmp_path, name, sentence):
+    (tmp_path / "comma.csv").write_bytes(BAD["comma.csv"][0])
+    done = tandem("run", "null", *SETTINGS, f"--set=data={name}", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_own_table_is_found_beside_the_suite_and_named_by_its_path(tmp_path):
+    (tmp_path / "own.csv").write_bytes(csv(ROWS))
+    work = Workload(task=CLASSIFICATION, model="bert", data="own.csv", settings={"classes": 2})
+    suite = Suite(name="own", question="?", blocks=(Block(workload=work, variants=(Variant(name="formula"),)),))
+    load.check_names(suite, [tmp_path], [])
+    (manifest,) = load.prepare_data(suite, tmp_path / "cache", [tmp_path]).values()
+    assert manifest["classes"] == 2
+    assert load.files(suite, [tmp_path])["data own.csv"].name == "_table.py"
+
+
+def test_each_class_of_three_or_more_is_in_every_part():
+    labels = np.array([0] * 3 + [1] * 4 + [2] * 50)
+    rows = split(labels)
+    assert sorted(np.concatenate([*rows.values()])) == [*range(57)]
+    found = {part: np.bincount(labels[rows[part]]).tolist() for part in PARTS}
+    assert found == {"train": [1, 2, 35], "validation": [1, 1, 5], "test": [1, 1, 10]}
+    assert all((rows[part] == again).all() for part, again in split(labels).items())
+
+
+# ---- both tasks
+
+
+@every_task
+def test_a_batch_depends_on_seed_and_index_only(prepare, task):
+    first, again = prepare(task), prepare(task)
+    assert same(first.batch(3), again.batch(3))
+    assert not same(first.batch(3), first.batch(4))
+    assert not same(first.batch(3), prepare(task, seed=1).batch(3))
+
+
+@every_task
+def test_the_amount_is_the_mean_of_the_real_positions_over_the_training_part(prepare, task):
+    rows = {CLASSIFICATION: 90, NAMING: 60}[task]
+    work = prepare(task, batch=rows)  # all of it
+    tokens = work.batch(0)[0]
+    real = (tokens != PAD).sum() + ((work.batch(0)[2] != IGNORED).sum() if task == NAMING else 0)
+    assert work.amount == {"tokens": int(real), "samples": rows}
+    assert prepare(task, batch=1).amount["tokens"] == round(int(real) / rows)
+
+
+@every_task
+def test_loss_compiles_without_a_graph_break(prepare, task):
+    model = tiny(task)
+    work = prepare(task, model)
+    torch._dynamo.reset()
+    compiled = torch.compile(work.loss, fullgraph=True, backend="eager")
+    for index in range(2):
+        assert torch.allclose(compiled(model, work.batch(index))[0], work.loss(model, work.batch(index))[0])
+
+
+@every_task
+def test_the_loss_is_taken_in_float32_or_wider(prepare, task):
+    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        model = tiny(task).to(dtype)
+        work = prepare(task, model)
+        loss, outputs = work.loss(model, work.batch(0))
+        assert (loss.dtype, outputs.dtype, outputs.requires_grad) == (expected, dtype, False)
+
+
+@pytest.mark.parametrize(("task", "model"), [*MODELS.items(), (NAMING, "t5")])
+def test_a_model_learns_the_test_part_from_the_training_part(prepare, task, model):
+    model = tiny(task, model=model)
+    work = prepare(task, model, batch=16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    before = work.score(model)
+    for index in range(100):
+        work.loss(model, work.batch(index))[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = work.score(model)
+    assert after == work.score(model)
+    assert after["held_out_loss"] < before["held_out_loss"] / 2
+    assert before["accuracy"] < 0.6
+    assert after["accuracy"] > 0.9
+
+
+@every_task
+def test_data_of_another_kind_padding_and_short_rows_are_refused(prepare, task, data):
+    with pytest.raises(UserError, match=f"{task} takes .*, and the train part of data 'stdlib' has none"):
+        prepare(task, data={"name": "stdlib", "train": "stdlib.npy"})
+    with pytest.raises(UserError, match=f"{task} pads as its texts are long; --set padding=0"):
+        prepare(task, padding=0.1)
+    with pytest.raises(UserError, match=f"a row of 1 tokens is too short for {task}"):
+        prepare(task, length=1)
+    with pytest.raises(ValueError, match="knows 255; give it more: --set vocabulary=260"):
+        prepare(task, torch.nn.Embedding(255, 1))
+
+
+# ---- classification
+
+
+def test_a_row_is_a_text_between_markers(prepare, data):
+    tokens, segments, mask, labels = prepare(CLASSIFICATION).batch(0)
+    assert segments is None
+    texts = dict(
+        zip(
+            rows_of(data[CLASSIFICATION], "train", "text"),
+            np.load(data[CLASSIFICATION]["train"]["labels"]),
+            strict=True,
+        )
+    )
+    for row, real, label in zip(tokens.tolist(), mask.tolist(), labels.tolist(), strict=True):
+        end = row.index(EOS)
+        assert (row[0], row[end + 1 :]) == (BOS, [PAD] * (13 - end))
+        assert texts[bytes(row[1:end])] == label
+        assert real == [True] * (end + 1) + [False] * (13 - end)
+
+
+def test_a_text_that_does_not_fit_is_cut_and_where_all_fill_their_rows_there_is_no_mask(prepare, data):
+    tokens, _, mask, _ = prepare(CLASSIFICATION, length=10).batch(0)
+    assert mask is None
+    assert (tokens[:, 9] == EOS).all()
+    starts = {text[:8] for text in rows_of(data[CLASSIFICATION], "train", "text")}
+    assert {bytes(row[1:9]) for row in tokens.tolist()} <= starts
+
+
+class Knowing:
+    """Answers each row by the class of the letter that is not x, y or z, as surely as it can."""
+
+    def __call__(self, tokens, segments, mask):
+        assert not torch.is_grad_enabled()
+        letters = torch.stack([(tokens == ord(letter)).sum(1) for letter in "abc"], dim=1)
+        return 1e3 * torch.nn.functional.one_hot(letters.argmax(1), 3).float()
+
+
+def test_accuracy_is_exact_on_all_of_the_test_part(prepare, monkeypatch):
+    work = prepare(CLASSIFICATION)
+    monkeypatch.setitem(work.score.__wrapped__.__globals__, "SCORED", 7)
+    assert work.score(Knowing()) == {"accuracy": 1.0, "held_out_loss": 0.0}
+    always_one = torch.eye(3)[1]
+    assert work.score(lambda tokens, *_: always_one.expand(len(tokens), -1)) == {
+        "accuracy": pytest.approx(1 / 3),
+        "held_out_loss": pytest.approx(math.log(2 + math.e) - 1 / 3),
+    }
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_a_model_of_too_few_classes_is_refused_with_what_to_do(prepare, classes):
+    model = tiny(CLASSIFICATION, classes)
+    work = prepare(CLASSIFICATION, model)
+    with pytest.raises(ValueError, match=f"the model tells {classes} classes apart, not 3: --set classes=3"):
+        work.loss(model, work.batch(0))
+
+
+def test_bert_pools_its_first_token_and_padding_says_nothing():
+    model = tiny(CLASSIFICATION, classes=5).eval()
+    tokens = torch.randint(256, (2, 9))
+    mask = torch.arange(9) < torch.tensor([[6], [9]])
+    logits = model(tokens, None, mask)
+    assert logits.shape == (2, 5)
+    torch.testing.assert_close(model(torch.where(mask, tokens, 7), None, mask), logits)
+    torch.testing.assert_close(model(tokens[:1, :6]), logits[:1])
+
+
+def test_the_pretrained_layers_fit_the_classifier():
+    pretrained, classifier = (tiny(CLASSIFICATION, classes).state_dict() for classes in (0, 3))
+    assert {name.split(".")[0] for name in {*classifier} - {*pretrained}} == {"pooler", "head"}
+    assert {name.split(".")[0] for name in {*pretrained} - {*classifier}} == {"transform", "transform_norm", "bias"}
+
+
+# ---- naming
+
+
+def test_the_encoder_reads_the_function_and_the_decoder_writes_the_name(prepare, data):
+    source, target_input, target, mask = prepare(NAMING).batch(0)
+    assert source.shape == (8, 14)
+    assert target.shape == target_input.shape == (8, 8)
+    known = dict(zip(*(rows_of(data[NAMING], "train", name) for name in ("source", "target")), strict=True))
+    for row, real, given, asked in zip(*(item.tolist() for item in (source, mask, target_input, target)), strict=True):
+        end, stop = row.index(EOS), asked.index(EOS)
+        assert row[end + 1 :] == [PAD] * (13 - end)
+        assert real == [True] * (end + 1) + [False] * (13 - end)
+        assert known[bytes(row[:end])] == bytes(asked[:stop])
+        assert given[: stop + 1] == [BOS, *asked[:stop]]
+        assert asked[stop + 1 :] == [IGNORED] * (7 - stop)
+
+
+class Writer:
+    """Writes, byte after byte, the name that `name` gives for the first byte of a function; counts its calls."""
+
+    def __init__(self, name):
+        self.name, self.calls = name, 0
+
+    def __call__(self, source, target, source_mask, target_mask):
+        assert not torch.is_grad_enabled()
+        assert source_mask.any(1).all()
+        assert target_mask is None
+        self.calls += 1
+        logits = torch.zeros(*target.shape, 320)
+        for row, first in enumerate(source[:, 0].tolist()):
+            for place, token in enumerate([*self.name(bytes([first])), EOS][: target.size(1)]):
+                logits[row, place, token] = 1e3
+        return logits
+
+
+def test_scores_are_exact_for_who_knows_every_name_and_for_who_knows_one(prepare, monkeypatch):
+    work = prepare(NAMING)
+    knowing = Writer(NAMES.__getitem__)
+    assert work.score(knowing) == {"f1": 1.0, "accuracy": 1.0, "held_out_loss": 0.0}
+    assert knowing.calls == 1 + 8  # the loss, and `get_url` with EOS
+    lazy = Writer(lambda first: b"url")
+    found = work.score(lazy)
+    assert lazy.calls == 1 + 4
+    # of 20 names 7 are get_url, 7 close and 6 setURL: 13 of the 20 words written are right, of the 33 that there are
+    assert (found["f1"], found["accuracy"]) == (pytest.approx(2 * 13 / (20 + 33)), 0.0)
+    monkeypatch.setattr(function_naming, "AT_ONCE", 3)
+    assert prepare(NAMING).score(lazy) == pytest.approx(found)
+
+
+def test_the_loss_of_the_score_is_that_of_every_target_alike(prepare, monkeypatch):
+    monkeypatch.setattr(function_naming, "AT_ONCE", 3)
+
+    def even(source, target, *_):
+        return torch.zeros(*target.shape, 320)
+
+    assert prepare(NAMING).score(even)["held_out_loss"] == pytest.approx(math.log(320), rel=1e-6)
+
+
+def test_no_more_functions_are_scored_than_said_and_always_the_same():
+    rows = function_naming.scored(1000)
+    assert len({*rows.tolist()}) == len(rows) == 256
+    assert (rows == function_naming.scored(1000)).all()
+    assert sorted(function_naming.scored(20)) == [*range(20)]
+
+
+@every_writer
+def test_writing_is_what_a_decoder_with_a_growing_target_writes(model):
+    model = tiny(NAMING, model=model).eval()
+    source = torch.randint(256, (3, 14))
+    mask = torch.arange(14) < torch.tensor([[5], [14], [9]])
+    with torch.no_grad():
+        tokens = torch.full((3, 1), BOS)
+        for _ in range(6):
+            likeliest = model(source, tokens, mask, None)[:, -1].argmax(1)
+            tokens = torch.cat([tokens, likeliest[:, None]], dim=1)
+        found = function_naming.written(model, source, mask, 6)
+    assert (tokens != EOS).all()  # else the two would part company where a row ended
+    assert found == tokens[:, 1:].tolist()
+
+
+def test_tokens_are_read_up_to_the_end_and_what_is_no_byte_spells_nothing():
+    rows = [[*b"ab", EOS, 99, PAD], [*b"c", PAD, BOS, 300, EOS], [*b"abcde"], [EOS, 0, 0, 0]]
+    assert [function_naming.spelled(_writing.ended(row)) for row in rows] == ["ab", "c", "abcde", ""]
+    assert function_naming.spelled([*b"ab", EOS, IGNORED]) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("read_HTTPHeader", "read http header"),
+        ("_readHttpHeader2", "read http header 2"),
+        ("x", "x"),
+        ("ABC", "abc"),
+        ("getURL", "get url"),
+        ("__", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_is_split_into_its_words(name, words):
+    assert function_naming.sub_tokens(name) == words.split()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([("get_name", "get_name")], 1.0),
+        ([("name_get", "getName")], 1.0),  # in any order, in any style
+        ([("get", "get_name")], 2 / 3),  # precision 1, recall 1 / 2
+        ([("get_get", "get_name")], 1 / 2),  # a word counts as often as the name has it
+        ([("set", "get_name")], 0.0),
+        ([("", "get_name")], 0.0),
+        ([("", "")], 0.0),
+        ([("get_name", "get_name"), ("a_b_c_d", "run")], 4 / 9),  # over all words, not the mean of 1 and 0
+    ],
+)
+def test_f1_is_that_of_the_words_of_all_names_together(pairs, expected):
+    assert function_naming.f1(pairs) == pytest.approx(expected)
+
+
+def test_packages_and_functions_serve_their_tasks(pieces, named):
+    for task, manifest, model in (
+        (CLASSIFICATION, pieces, tiny(CLASSIFICATION, classes=6)),
+        (NAMING, named, tiny(NAMING)),
+    ):
+        config = {"task": task, "batch": 4, "length": 128, "padding": 0.0, "seed": 0, "data": manifest}
+        work = names.find("task", task).load()(model, config, CPU)
+        assert work.loss(model, work.batch(0))[0].isfinite()
+        if task == CLASSIFICATION:
+            assert work.batch(0)[2] is None
+            assert work.amount["tokens"] == 4 * 128
+
+
+def test_the_pieces_are_of_classes_that_bytes_alone_do_not_tell(pieces):
+    counts, labels = {}, {}
+    for part in ("train", "test"):
+        text = np.load(pieces[part]["text"])
+        counts[part] = np.array([np.bincount(row, minlength=256) for row in text]) / 126
+        labels[part] = np.load(pieces[part]["labels"])
+    means = np.array([counts["train"][labels["train"] == label].mean(0) for label in range(6)])
+    nearest = ((counts["test"][:, None] - means) ** 2).sum(2).argmin(1)
+    assert 1 / 6 < (nearest == labels["test"]).mean() < 0.5
