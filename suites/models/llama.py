@@ -174,7 +174,7 @@ def rotated(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw the initial weights: std 0.02, as transformers does; Meta has not published its own."""
+    """Draw the initial weights: std 0.02, as transformers does; those of the published models are not known."""
     for name, parameter in model.named_parameters():
         if "norm" not in name:
             nn.init.normal_(parameter, std=0.02)
