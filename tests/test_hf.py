@@ -65,7 +65,15 @@ def build(folder, attention="formula", **config):
 
 @pytest.mark.parametrize(
     ("attention", "implementation"),
-    [("formula", "eager"), ("sdpa", "sdpa"), ("sdpa_flash", "sdpa"), ("sdpa_math", "sdpa"), ("flex", "flex_attention")],
+    [
+        ("formula", "eager"),
+        ("sdpa", "sdpa"),
+        ("sdpa_flash", "sdpa"),
+        ("sdpa_math", "sdpa"),
+        ("sdpa_efficient", "sdpa"),
+        ("sdpa_cudnn", "sdpa"),
+        ("flex", "flex_attention"),
+    ],
 )
 def test_the_attention_chooses_the_implementation(attention, implementation, folders):
     assert build(folders / "bert", attention).model.config._attn_implementation == implementation

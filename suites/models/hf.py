@@ -6,10 +6,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.errors import Unavailable, UserError
-from suites.attention import flex, formula, sdpa
+from suites.attention import flex, formula, sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math
 
-# The kernels that are pinned from outside, such as sdpa_flash, have the function of `sdpa`, and pin this one, too.
-IMPLEMENTATIONS = {formula.attention: "eager", sdpa.attention: "sdpa", flex.attention: "flex_attention"}
+IMPLEMENTATIONS = {
+    formula.attention: "eager",
+    flex.attention: "flex_attention",
+    # The worker pins the kernel around a turn, and so that of transformers' SDPA, too.
+    **{file.attention: "sdpa" for file in (sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math)},
+}
 KINDS = {  # transformers' class -> its name for those that it has, and what it is called with, in the tasks' order
     "Seq2SeqLM": (
         "SEQ_TO_SEQ_CAUSAL_LM", ("input_ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask"),
