@@ -244,7 +244,7 @@ for package in suites.attention, suites.models:
         __import__(module.name)
 after = torch.get_rng_state(), set(vars(torch.backends.cuda)), torch.is_grad_enabled(), torch.get_default_dtype()
 assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
-assert not [name for name in set(sys.modules) - loaded if not name.startswith("suites.")]
+assert not [name for name in set(sys.modules) - loaded if not name.startswith(("suites.", "harness"))]
 assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.math_sdp_enabled()
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=names.ROOT, capture_output=True, text=True, check=False)
