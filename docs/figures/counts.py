@@ -32,10 +32,10 @@ def main(folder: Path, launches: int) -> None:
     blocks = [
         Block(
             name=mode,
-            workload=faults.COUNTED,
+            workload=workload,
             variants=tuple(faults.variant(name, fault, mode) for name, fault in cases.items()),
         )
-        for mode, cases in (("default", COMPILED), ("none", EAGER))
+        for mode, workload, cases in (("default", faults.COUNTED, COMPILED), ("none", faults.WORK, EAGER))
     ]
     found = carried_out(faults.made("counts", *blocks, launches=launches, rounds=2), folder, quiet=True)
     for block in blocks:
