@@ -17,7 +17,7 @@ from harness.sides import ROUNDS
 from harness.spec import Block, Suite
 from harness.store import open_run
 
-LEVELS = (0.05, 0.10)
+LEVELS = (0.05, 0.10, 0.20)
 CALIBRATION = (2, 6)  # launches of the runs that correct the guess from the probe
 
 
@@ -27,18 +27,19 @@ def main(folder: Path, launches: int) -> None:
     if not (folder / faults.FILE).exists():
         calibrate(folder)
     carried_out(suite(launches), folder, quiet=True)
-    bank: dict[str, list[float]] = {}
+    bank: dict[str, list[tuple[float, float]]] = {}  # slowdown -> launches, with the control of each
     for run in map(open_run, sorted((folder / "runs").glob("*-power-*"))):
         if run.meta["suite"]["launches"] not in CALIBRATION:
-            for name, values in effects(figures(run)).items():
-                bank.setdefault(name, []).extend(values)
-    control = bank.pop(faults.CONTROL)
-    print(f"{len(control)} launches")
-    for name, values in bank.items():
-        found = list(gates(values, control))
+            seen = effects(figures(run))
+            control = seen.pop(faults.CONTROL)
+            for name, values in seen.items():
+                bank.setdefault(name, []).extend(zip(values, control, strict=True))
+    for name, pairs in bank.items():
+        found = list(gates(pairs))
+        mean = sum(slow for slow, _ in pairs) / len(pairs)
         fails = [decision.launches for decision, _ in found if decision.verdict == "fail"]
         taken = sum(number for _, number in found) / max(len(found), 1)
-        print(f"{name}: measured {sum(values) / len(values):+.1%} in the mean (log), caught in {len(fails)} of")
+        print(f"{name}: measured {mean:+.1%} in the mean of {len(pairs)} launches (log), caught in {len(fails)} of")
         print(f"  {len(found)} gates, {fails.count(looks.LOOKS[0])} at the first look; {taken:.1f} launches a gate")
 
 
@@ -68,15 +69,16 @@ def calibrate(folder: Path) -> None:
     faults.write_faults(folder, products, int(peak))
 
 
-def gates(slow: Sequence[float], control: Sequence[float]) -> Iterator[tuple[looks.Decision, int]]:
+def gates(pairs: Sequence[tuple[float, float]]) -> Iterator[tuple[looks.Decision, int]]:
     """Yield decisions with the launches they took, each on what those before it have left."""
-    while slow:
-        for taken in range(1, min(len(slow), gate.LAUNCHES) + 1):
-            decision = looks.decide(slow[:taken], control[:taken], METRICS["step_seconds"].margin)
+    while pairs:
+        for taken in range(1, min(len(pairs), gate.LAUNCHES) + 1):
+            slow, control = zip(*pairs[:taken], strict=True)
+            decision = looks.decide(slow, control, METRICS["step_seconds"].margin)
             if decision.wanted <= taken:
                 yield decision, taken
                 break
-        slow, control = slow[taken:], control[taken:]
+        pairs = pairs[taken:]
 
 
 if __name__ == "__main__":
