@@ -6,10 +6,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from harness.errors import UserError, unknown
+from harness.recipe import Recipe
 from harness.spec import Block, Suite, Variant, Workload, repeated
 
 SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "seeds", "timeout"}
-WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings"}
+RECIPE_FIELDS = {item.name for item in fields(Recipe)}
+WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings", "recipe"}
 # A revision is checked out by the gate only; `model` is the workload's.
 VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name", "revision", "model"}
 Settings = Callable[[Workload], set[str]]
@@ -55,6 +57,8 @@ def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
     workload = block.workload
     if key in WORKLOAD_FIELDS:
         changed_workload = replace(workload, **{key: value})
+    elif key in RECIPE_FIELDS:
+        changed_workload = replace(workload, recipe=replace(workload.recipe, **{key: value}))
     else:
         changed_workload = replace(workload, settings={**workload.settings, key: value})
     name = block.name
@@ -76,7 +80,7 @@ def spread(block: Block, axis: str, points: Sequence[Any]) -> Block:
 
 def check_key(suite: Suite, key: str, settings_of: Settings) -> None:
     """Raise UserError for a key that no block knows."""
-    known = SUITE_FIELDS | WORKLOAD_FIELDS | VARIANT_FIELDS
+    known = SUITE_FIELDS | WORKLOAD_FIELDS | RECIPE_FIELDS | VARIANT_FIELDS
     for block in suite.blocks:
         known = known | settings_of(block.workload)
     if key not in known:

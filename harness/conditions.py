@@ -45,6 +45,8 @@ class Conditions:
     """Where path names are looked up."""
     trees: Mapping[str, Tree] = field(default_factory=dict)
     """Commit -> where it is checked out, for variants with a `revision`."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """Block name -> folder of the checkpoint that was pretrained for it."""
     trace: bool = True
     worker: Sequence[str] = field(default_factory=lambda: WORKER)
 
@@ -72,11 +74,14 @@ class Conditions:
             return self.configs[block.name]
         return config(block.workload_of(variant), self.folders, lambda path: self.moved(variant, path))
 
-    def recipe(self, block: Block, variant: Variant, seed: int) -> dict[str, Any]:
-        """Return what a worker needs to build a variant of a block; `weights` is the checkpoint's folder or nothing."""
+    def recipe(self, block: Block, variant: Variant, seed: int, steps: int = 0) -> dict[str, Any]:
+        """Return what a worker needs to build a variant of a block and train it for `steps` steps.
+
+        Its `weights` are the checkpoint's folder or nothing.
+        """
         workload = block.workload_of(variant)
         name = weights(workload, self.folders)
-        folder = str(checkpoint.find(name, self.folders)) if name else ""
+        folder = self.starts.get(block.name) or (str(checkpoint.find(name, self.folders)) if name else "")
         return {
             "workload": {**asdict(workload), "seed": seed, "weights": folder},
             "variant": asdict(variant),
@@ -84,6 +89,7 @@ class Conditions:
             "data": dict(self.data.get(workload.data, {})),
             "folders": self.search(variant),
             "tree": self.tree(variant),
+            "steps": steps,
         }
 
     def tree(self, variant: Variant) -> dict[str, str] | None:

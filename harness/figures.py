@@ -53,7 +53,7 @@ def figures(run: Run) -> Figures:
     reduced = (
         quantiles(rounds, ["case", "launch"], 0.5).assign(metric="step_seconds"),
         quantiles(turns, ["case", "launch"], 0.9).assign(metric="step_p90_seconds"),
-        quantiles(samples[~is_step & ~is_loss], ["case", "metric", "launch"], 0.5),
+        quantiles(samples[~is_step & ~is_loss & (samples["step"] == 0)], ["case", "metric", "launch"], 0.5),
         curves.drop_duplicates(["case", "launch"], keep="last"),  # of a curve, where it ends
     )
     launches: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))

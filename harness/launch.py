@@ -21,6 +21,8 @@ from harness.ratios import Ratios
 from harness.spec import Block, Case, Suite, Variant
 from harness.stopwatch import Stopwatch
 from harness.store import Recorder, Row
+from harness.training import train
+from harness.wire import number_of
 
 OBSERVED_STEPS = 5
 TRACED_STEPS = 3
@@ -85,7 +87,7 @@ class Launch:
             reference = self.write_reference() if self.unchecked & self.cases.keys() else None
             self.each("first steps", lambda case, peer: self.first_steps(case, peer, reference))
             if self.number <= self.suite.seeds:
-                self.each("quality", self.quality)
+                train(self)
             self.each("warm up", self.warm_up)
             self.rounds()
             self.each("observe", self.observe)
@@ -189,13 +191,17 @@ class Launch:
             self.built[case.id] = reply["facts"]
             if case.id in self.unchecked:
                 self.recorder.fact(case.id, {**reply["facts"], "attention_requested": case.variant.attention})
+                if folder := self.conditions.starts.get(self.block.name):
+                    self.recorder.fact(case.id, {"start": Path(folder).name})
 
         with self.watch("build"):
             self.each("build", receive)
 
     def recipe(self, variant: Variant) -> dict[str, Any]:
         """Return what a worker needs to build a variant of this block's workload."""
-        return self.conditions.recipe(self.block, variant, self.suite.seed_of(self.block.workload, self.number))
+        workload = self.block.workload
+        seed, steps = self.suite.seed_of(workload, self.number), self.suite.steps_of(workload)
+        return self.conditions.recipe(self.block, variant, seed, steps)
 
     def compare_builds(self) -> None:
         """End every case whose first batch or initial weights are not the baseline's, bit for bit.
@@ -287,19 +293,6 @@ class Launch:
         for stage in ("compile", "dynamo", "aot", "inductor"):
             if f"{stage}_seconds" in compiling:
                 self.put(case.id, f"{temperature}_{stage}_seconds", compiling[f"{stage}_seconds"])
-
-    def quality(self, case: Case, peer: Peer) -> None:
-        """Train to the suite's quality_steps and score on held-out data."""
-        if self.suite.quality_steps == 0:
-            return
-        with self.watch("quality"):
-            reply = peer.ask("quality", self.suite.timeout, steps=self.suite.quality_steps)
-        for step, loss in enumerate(reply["losses"], start=self.suite.quality_steps - len(reply["losses"])):
-            self.put(case.id, "training_loss", number_of(loss), step=step)
-        scores = {name: number_of(value) for name, value in reply["metrics"].items()}
-        self.put_all(case.id, scores)
-        if not all(math.isfinite(number_of(loss)) for loss in (*reply["losses"], *scores.values())):
-            raise CaseFailure("wrong", "its loss or its score is not a number")
 
     def warm_up(self, case: Case, peer: Peer) -> None:
         """Step until two windows of steps agree, or for as long as warming up may take."""
@@ -406,9 +399,9 @@ class Launch:
         """Write one observation outside the rounds."""
         self.write([(case, self.number, 0, self.turn, step, metric, value)])
 
-    def put_all(self, case: str, metrics: Mapping[str, Any]) -> None:
+    def put_all(self, case: str, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Write observations outside the rounds."""
-        self.write([(case, self.number, 0, self.turn, 0, name, number_of(value)) for name, value in metrics.items()])
+        self.write([(case, self.number, 0, self.turn, step, name, number_of(value)) for name, value in metrics.items()])
 
     def write(self, rows: list[Row]) -> None:
         """Write rows down, and keep them for the ratios of this launch."""
@@ -421,8 +414,3 @@ def refuse_strays(case: Case, reply: Mapping[str, Any]) -> None:
     if strays := reply.get("strays"):
         message = f"{case.variant.name}, of a commit, imports {strays[0]} from the working tree"
         raise UserError(message, "name your own files by path, or start where your packages lie")
-
-
-def number_of(value: float | str) -> float:
-    """Return a number off the wire, where NaN and infinity are strings."""
-    return float(value)

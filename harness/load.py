@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import adjust, checkpoint, names
+from harness import adjust, checkpoint, names, start
 from harness.errors import Unavailable, UserError, unknown
 from harness.spec import Suite, Workload
 from harness.store import checksum
@@ -33,9 +33,10 @@ def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -
 def check_values(text: str, folders: Sequence[Path]) -> None:
     """Raise UserError for a value of `key=a,b` that should be a name and is none."""
     key, _, values = text.partition("=")
-    if key in ("model", "attention", "task", "data"):
+    kind = {"start": "task", "start_data": "data"}.get(key, key)
+    if kind in ("model", "attention", "task", "data"):
         for value in values.split(","):
-            names.find(key, value, folders)
+            names.find(kind, value, folders)
 
 
 def made(named: names.Named) -> Suite:
@@ -57,6 +58,11 @@ def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) ->
     for block in suite.blocks:
         names.find("task", block.workload.task, folders)
         names.find("data", block.workload.data, folders)
+        for before in filter(None, [start.workload(block.workload)]):
+            if names.find("model", before.model, folders).reads_weights:
+                raise UserError(f"model {before.model!r} cannot be pretrained here", "give a checkpoint that has been")
+            names.find("task", before.task, folders)
+            names.find("data", before.data, folders)
         for workload in block.workloads:
             config(workload, folders)
         for variant in block.variants:
@@ -127,6 +133,11 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
         for block in suite.blocks
         for kind, name in (
             *((kind, getattr(block.workload, kind)) for kind in ("task", "model", "data")),
+            *(
+                (kind, getattr(one, kind))
+                for one in filter(None, [start.workload(block.workload)])
+                for kind in ("task", "data")
+            ),
             *(("attention", variant.attention) for variant in block.variants),
             *(("model", variant.model) for variant in block.variants if variant.model),
         )
@@ -136,7 +147,8 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
 
 def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Make the data of all workloads, or find them made; return data name -> manifest."""
-    wanted = {block.workload.data for block in suite.blocks}
+    starts = [start.workload(block.workload) for block in suite.blocks]
+    wanted = {block.workload.data for block in suite.blocks} | {one.data for one in starts if one}
     return {name: manifest(names.find("data", name, folders), folder) for name in sorted(wanted)}
 
 

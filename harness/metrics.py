@@ -138,6 +138,21 @@ TABLE = (
         margin=0.01,
         summary="letters to insert, drop or change in the answers to held-out data, over the letters there are",
     ),
+    Metric(
+        name="train_accuracy",
+        unit="share",
+        better="higher",
+        noise="sampled",
+        summary="accuracy on as much of the training part, after the same training",
+    ),
+    Metric(
+        name="train_loss",
+        unit="nats",
+        better="lower",
+        noise="sampled",
+        summary="held_out_loss on as much of the training part, after the same training",
+    ),
+    Metric(name="steps_trained", unit="steps", better="neither", noise="sampled", summary="steps of training in all"),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",

@@ -55,11 +55,11 @@ def expected_seconds(suite: Suite) -> float:
 
 def expected_launch(suite: Suite, block: Block, launch: int) -> float:
     """Return roughly how long one launch of a block takes."""
-    return sum(expected_case(suite, variant, is_first=launch == 1) for variant in block.variants)
+    training = suite.steps_of(block.workload) * STEP * (launch <= suite.seeds)
+    return sum(training + expected_case(suite, variant, is_first=launch == 1) for variant in block.variants)
 
 
 def expected_case(suite: Suite, variant: Variant, *, is_first: bool) -> float:
-    """Return roughly what one variant adds to a launch; the first launch compiles cold, checks and traces."""
+    """Return roughly what one variant adds to a launch, its training apart; the first compiles cold and checks."""
     compiling = (COLD_COMPILE if is_first else WARM_COMPILE) * (variant.compile != "none")
-    extras = (EXTRAS + suite.quality_steps * STEP) * is_first
-    return STARTUP / 2 + compiling + extras + suite.rounds * TURN
+    return STARTUP / 2 + compiling + EXTRAS * is_first + suite.rounds * TURN

@@ -3,12 +3,13 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from harness import pace
+from harness import load, pace, start
 from harness.conditions import Conditions
 from harness.errors import UserError
 from harness.launch import Launch
@@ -54,8 +55,15 @@ def carry_out_block(
     is_enough: Callable[[Block, Ratios], bool],
 ) -> None:
     """Measure launch after launch until all are done, it is enough, or the budget is used up."""
-    start, longest, works = perf_counter(), 0.0, True
+    began_block, longest, works = perf_counter(), 0.0, True
     ratios = Ratios(block)
+    try:
+        conditions = started(suite, block, recorder, conditions, progress, watch)
+    except CaseFailure as failure:
+        for case in block.cases:
+            recorder.outcome(case.id, block.name, failure.status, f"no pretrained start: {failure}", 1)
+            progress.failed(case, failure.status, f"no pretrained start: {failure}")
+        return
     for number in range(1, suite.launches + 1):
         if recorder.is_done(block.name, number):
             ratios.add(recorder.launch_rows({case.id for case in block.cases}, number))
@@ -63,7 +71,7 @@ def carry_out_block(
         owes = suite.retry and number > 1 and any(is_due(recorder.outcomes[case.id], number) for case in block.cases)
         if (is_enough(block, ratios) or not works) and not owes:
             break
-        if not pace.fits_budget(perf_counter() - start, longest, budget):
+        if not pace.fits_budget(perf_counter() - began_block, longest, budget):
             out_of_budget(block, number - 1, recorder)
             break
         began = perf_counter()
@@ -71,6 +79,37 @@ def carry_out_block(
         launch.run(ratios)
         longest, works = max(longest, perf_counter() - began), bool(launch.cases)
     progress.block_done(block)
+
+
+def started(
+    suite: Suite, block: Block, recorder: Recorder, conditions: Conditions, progress: Progress, watch: Stopwatch
+) -> Conditions:
+    """Return the conditions with the block's pretrained start, if it has one: made now, or kept from before."""
+    baseline = block.baseline_case
+    workload = start.workload(block.workload)
+    if workload is None or all(recorder.is_done(block.name, number + 1) for number in range(suite.launches)):
+        return conditions
+    variant = Variant(name="start", attention="sdpa", device=baseline.variant.device)
+    before = Block(workload=workload, variants=(variant,), name=block.name)
+    config = dict(load.config(workload, conditions.folders))
+    if "classes" in load.model_fields(workload, conditions.folders):
+        config["classes"] = 0
+    plain = replace(conditions, configs={before.name: config}, starts={}, trees={})
+    recipe = plain.recipe(before, variant, workload.seed, workload.recipe.steps or 0)
+    sources = load.sources(replace(suite, blocks=(before,)), conditions.folders)
+    folder = load.cache() / "starts" / start.key(recipe, sources)
+    if not start.is_made(folder):
+        with watch("quality"):
+            log = recorder.path / "logs" / f"{baseline.id}--start.txt"
+            peer = plain.peer(variant, name=f"{baseline.id}--start", work=recorder.work, log=log, record=recorder.event)
+            try:
+                ask = partial(peer.ask, timeout=suite.timeout)
+                ask("hello", **plain.greeting(variant))
+                ask("build", **recipe)
+                start.make(ask, recipe["steps"], folder, lambda what: progress.doing(block, 1, baseline, what))
+            finally:
+                peer.kill()
+    return replace(conditions, starts={**conditions.starts, block.name: str(folder)})
 
 
 def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:

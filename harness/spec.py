@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from harness.errors import UserError, unknown
+from harness.recipe import Recipe
 
 Scalar = str | int | float | bool | None
 
@@ -37,6 +38,7 @@ class Workload:
     """Checkpoint to start from, a folder or an id in the local Hugging Face cache; empty draws from the seed."""
     seed: int = 0
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    recipe: Recipe = Recipe()  # noqa: RUF009 it is frozen
 
     def __post_init__(self) -> None:
         where = f"workload of {self.model!r}"
@@ -193,6 +195,10 @@ class Suite:
         if twice := repeated(case.id for case in self.cases):
             raise UserError(f"suite {self.name!r} holds case {twice} in two blocks", "keep it in one of them")
 
+    def steps_of(self, workload: Workload) -> int:
+        """Return how many steps a workload is trained before its score; 0 scores none."""
+        return self.quality_steps if workload.recipe.steps is None else workload.recipe.steps
+
     def seed_of(self, workload: Workload, launch: int) -> int:
         """Return the seed of weights and data: one of its own for each launch that is scored."""
         return workload.seed + (launch - 1 if launch <= self.seeds else 0)
@@ -222,7 +228,7 @@ class Suite:
         blocks = [
             {
                 **block,
-                "workload": construct(Workload, block["workload"]),
+                "workload": workload_from(block["workload"]),
                 "variants": [construct(Variant, variant) for variant in block["variants"]],
             }
             for block in data["blocks"]
@@ -242,10 +248,19 @@ def construct(noun: type[Noun], values: Mapping[str, Any]) -> Noun:
     return noun(**values)
 
 
-def differing(noun: Workload | Variant) -> dict[str, Any]:
-    """Return the fields that are not at their default."""
+def workload_from(values: Mapping[str, Any]) -> Workload:
+    """Return the workload that plain data describe."""
+    return construct(Workload, {**values, "recipe": construct(Recipe, values.get("recipe", {}))})
+
+
+def differing(noun: Workload | Variant | Recipe) -> dict[str, Any]:
+    """Return the fields that are not at their default, as plain data."""
     values = {item.name: (getattr(noun, item.name), item.default) for item in fields(noun)}
-    return {name: value for name, (value, default) in values.items() if value != default and value != {}}
+    return {
+        name: differing(value) if isinstance(value, Recipe) else value
+        for name, (value, default) in values.items()
+        if value != default and value != {}
+    }
 
 
 def need_text(where: str, noun: object, *names: str) -> None:

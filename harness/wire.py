@@ -27,3 +27,8 @@ def portable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [portable(item) for item in value]
     return value
+
+
+def number_of(value: float | str) -> float:
+    """Return a number off the wire, where NaN and infinity are strings."""
+    return float(value)

@@ -16,10 +16,13 @@ class Work:
     """Index of a micro-batch -> that batch on the device; the same bits for the same index, in any process."""
 
     loss: Callable[[Any, Any], Any]
-    """(model, batch) -> (loss, outputs): a scalar mean in nats, and the outputs, detached."""
+    """(model, batch) -> (loss, outputs): a scalar mean in nats, as it is trained, and the outputs, detached."""
 
     amount: Mapping[str, float]
     """How much one micro-batch is, padding apart: {"tokens": ..., "samples": ...}."""
 
-    score: Callable[[Any], Mapping[str, float]]
-    """Model -> quality on held-out data, such as {"held_out_loss": 2.3}; called without gradients."""
+    score: Callable[..., Mapping[str, float]]
+    """(model, part) -> quality on that part of the data, such as {"held_out_loss": 2.3}, the task's own metric first.
+
+    `test` is what was held out, `validation` what may steer training, `train` as much of the training part, always the
+    same. Called without gradients; raises UserError where the data have no such part."""

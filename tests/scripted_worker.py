@@ -58,7 +58,13 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         },
         "build": {"metrics": AMOUNTS, "facts": FACTS | line.get("facts", {})},
         "check": {"seconds": [0.1], "losses": [loss] * message.get("steps", 0), "errors": errors},
-        "quality": {"losses": [loss], "metrics": {"held_out_loss": loss}},
+        "quality": {
+            "losses": [loss],
+            "scores": {
+                part: line.get("scores", {}).get(part, {}).get(str(message.get("steps")), {"held_out_loss": loss})
+                for part in message.get("parts", ())
+            },
+        },
         "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8} | line.get("observed", {})},
         "trace": {"operators": OPERATORS, "attention_actual": "formula"},
         "release": {"verb": "release"},

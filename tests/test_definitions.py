@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from harness import names
+from harness import names, start
 from harness.spec import CHOICES, Suite
 
 SUITES = {named.name: named for named in names.listing("suite")}
@@ -24,7 +24,10 @@ def changes(variant, other):
 
 
 def test_every_question_of_the_design_has_its_suite():
-    assert set(SUITES) >= {"quick", "ladder", "attention", "length", "precision", "compile", "null"}
+    assert set(SUITES) >= {
+        "quick", "ladder", "attention", "length", "precision", "compile", "null",
+        "finetune", "transfer", "regularisation",
+    }  # fmt: skip
 
 
 @every_suite
@@ -53,6 +56,9 @@ def test_every_name_in_a_suite_leads_somewhere(name):
         assert set(case.workload.settings) <= set(model.parameters())
         names.find("task", case.workload.task)
         names.find("data", case.workload.data)
+        if before := start.workload(case.workload):
+            names.find("task", before.task)
+            names.find("data", before.data)
         names.find("attention", case.variant.attention)
 
 

@@ -16,6 +16,8 @@ from harness.spec import Block, Suite, Variant, Workload
 from suites.data import _table, functions, packages, packages_text, stdlib
 from suites.data._parts import PARTS, kept, split, text_rows
 from suites.finetuning import _writing, function_naming
+from suites.finetuning.function_naming import SCORED
+from suites.pretraining._rows import scored_rows
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
 
 CLASSIFICATION, NAMING = "finetuning/text_classification", "finetuning/function_naming"
@@ -597,10 +599,11 @@ def test_the_loss_of_the_score_is_that_of_every_target_alike(prepare, monkeypatc
 
 
 def test_no_more_functions_are_scored_than_said_and_always_the_same():
-    rows = function_naming.scored(1000)
+    rows = scored_rows("test", {"test": 1000}, SCORED)
     assert len({*rows.tolist()}) == len(rows) == 256
-    assert (rows == function_naming.scored(1000)).all()
-    assert sorted(function_naming.scored(20)) == [*range(20)]
+    assert (rows == scored_rows("test", {"test": 1000}, SCORED)).all()
+    assert sorted(scored_rows("test", {"test": 20}, SCORED)) == [*range(20)]
+    assert len(scored_rows("train", {"train": 1000, "test": 20})) == 20
 
 
 @every_writer

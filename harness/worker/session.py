@@ -17,8 +17,9 @@ from harness.errors import Unavailable, UserError
 from harness.worker import clock, compiler, machine, precision, probes, reference, weights
 from harness.worker.ability import refusing, strays, try_attention, usable_device
 from harness.worker.allocator import keep_memory
-from harness.worker.step import TrainingStep, clipper, layers, optimizer
+from harness.worker.step import TrainingStep, clipper, layers, optimizer, scheduled, trained
 from harness.worker.trace import trace
+from harness.worker.tune import tune
 
 Message = Mapping[str, Any]
 
@@ -43,6 +44,9 @@ class Session:
         torch.manual_seed(workload["seed"])  # initial weights are drawn on the CPU: the same bits everywhere
         model, self.drawn = initial_model(message)
         self.weights = digest(model.state_dict())
+        self.recipe, self.fields = workload["recipe"], message["config"]
+        self.named = names.find("model", workload["model"], folders)
+        tune(model, self.recipe, getattr(self.named.module(), "HEAD", ()))
         model = model.to(self.device.torch, precision.PARAMETERS.get(self.variant["precision"]))
         if self.variant["checkpoint"]:
             for layer in layers(model, "checkpoint"):
@@ -54,12 +58,13 @@ class Session:
             model=model.train(),
             work=work,
             evaluate=compiled(work.loss, model, self.variant["compile"]),
-            optimizer=optimizer(model.parameters(), self.variant["optimizer"]),
-            clip=clipper(self.variant["optimizer"]),
+            optimizer=optimizer(trained(model), self.variant["optimizer"], self.recipe),
+            clip=clipper(self.variant["optimizer"], self.recipe["clip"]),
             autocast=precision.autocast(self.variant["precision"], self.device),
             scaler=precision.scaler(self.variant["precision"], self.device),
             device=self.device,
             accumulate=workload["accumulate"],
+            rate=scheduled(self.recipe, message.get("steps", 0)),
         )
         self.tree = message.get("tree")
         clock.settle_garbage()
@@ -70,7 +75,7 @@ class Session:
         accumulate = self.step.accumulate
         return {
             "metrics": {name: amount * accumulate for name, amount in self.step.work.amount.items()}
-            | {"parameters": sum(parameter.numel() for parameter in self.step.model.parameters())},
+            | {"parameters": sum(parameter.numel() for parameter in trained(self.step.model))},
             "facts": {
                 "device": self.device.kind,
                 "threads": torch.get_num_threads(),
@@ -125,7 +130,7 @@ class Session:
         return {"metrics": metrics, "facts": reasons, "strays": strays(self.tree)}
 
     def quality(self, message: Message) -> dict[str, Any]:
-        """Train on to step `steps`, then score on held-out data with the model uncompiled."""
+        """Train on to step `steps`, then score on each of `parts` of the data with the model uncompiled."""
         losses = []
         with self.around():
             for index in self.take(message["steps"] - self.index):
@@ -133,9 +138,15 @@ class Session:
                 losses.append(float(self.step.loss))
             self.step.model.eval()
             with torch.no_grad(), self.step.autocast, probes.uncompiled():
-                score = self.step.work.score(self.step.model)
+                scores = {part: self.step.work.score(self.step.model, part) for part in message["parts"]}
             self.step.model.train()
-        return {"losses": losses, "metrics": {name: float(value) for name, value in score.items()}}
+        found = {part: {name: float(value) for name, value in score.items()} for part, score in scores.items()}
+        return {"losses": losses, "scores": found}
+
+    def write(self, message: Message) -> dict[str, Any]:
+        """Write the model as a checkpoint into `folder`."""
+        weights.write(Path(message["folder"]), self.named.name, self.fields, self.step.model)
+        return {}
 
     def trace(self, message: Message) -> dict[str, Any]:
         """Profile `steps` steps into `folder`."""

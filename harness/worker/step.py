@@ -1,7 +1,7 @@
 """The training step: data, forward, backward, clipping and optimizer, written once."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,17 +10,14 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from harness import recipe
 from harness.errors import Unavailable
 from harness.work import Work
-
-LEARNING_RATE = 3e-4
-WEIGHT_DECAY = 0.1
-CLIP_NORM = 1.0
 
 
 @dataclass(kw_only=True)
 class TrainingStep:
-    """One step of pretraining; calling it runs all phases, `phases` stops after each."""
+    """One step of training; calling it runs all phases, `phases` stops after each."""
 
     model: torch.nn.Module
     work: Work
@@ -32,6 +29,8 @@ class TrainingStep:
     scaler: Any
     device: Any
     accumulate: int = 1
+    rate: Callable[[int], float] | None = None
+    """Index of a step -> its learning rate, where that changes."""
     loss: Any = field(default=None, init=False)
     """Mean loss of the last step, a tensor on the device."""
     keeps_outputs: bool = field(default=False, init=False)
@@ -60,24 +59,41 @@ class TrainingStep:
         self.loss = total / self.accumulate
         self.scaler.unscale_(self.optimizer)
         self.clip(self.model.parameters())
+        if self.rate:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate(index)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         yield "optimizer"
 
 
-def clipper(kind: str) -> Callable[[Any], Any]:
-    """Return what clips the gradients' norm: one kernel a tensor for `loop`, as one group otherwise."""
+def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Return the parameters that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def scheduled(asked: Mapping[str, Any], steps: int) -> Callable[[int], float] | None:
+    """Return the learning rate by step as a recipe for `steps` steps has it, or None where it stays the same."""
+    if asked["schedule"] == "constant" and not asked["warmup"]:
+        return None
+    return partial(recipe.rate, asked, steps)
+
+
+def clipper(kind: str, norm: float) -> Callable[[Any], Any]:
+    """Return what clips the gradients to `norm`, if not 0: one kernel a tensor for `loop`, as one group otherwise."""
+    if not norm:
+        return lambda parameters: None
     if "foreach" in inspect.signature(clip_grad_norm_).parameters:
-        return partial(clip_grad_norm_, max_norm=CLIP_NORM, foreach=kind != "loop")
-    return partial(clip_grad_norm_, max_norm=CLIP_NORM)  # torch 1.x has only the loop
+        return partial(clip_grad_norm_, max_norm=norm, foreach=kind != "loop")
+    return partial(clip_grad_norm_, max_norm=norm)  # torch 1.x has only the loop
 
 
-def optimizer(parameters: Any, kind: str) -> torch.optim.Optimizer:
-    """Return AdamW, running one kernel a tensor (`loop`), grouped (`foreach`) or as one kernel (`fused`)."""
+def optimizer(parameters: Any, kind: str, asked: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return a recipe's AdamW, running one kernel a tensor (`loop`), grouped (`foreach`) or as one kernel (`fused`)."""
     choice = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}[kind]
     try:
-        return torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, **choice)
+        return torch.optim.AdamW(parameters, lr=asked["learning_rate"], weight_decay=asked["weight_decay"], **choice)
     except (TypeError, RuntimeError) as error:
         raise Unavailable(f"the {kind} AdamW of torch {torch.__version__} refuses: {error}") from error
 

@@ -23,9 +23,9 @@ import torch
 
 from harness.work import Work
 from suites.finetuning._writing import greedy
-from suites.pretraining._rows import draw_rows, open_rows, require_own_lengths
-from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, fill, random_numbers, real
-from suites.pretraining._work import cross_entropy, require_vocabulary, to_device
+from suites.pretraining._rows import PARTS, draw_rows, open_rows, require_own_lengths, scored_rows
+from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, fill, real
+from suites.pretraining._work import cross_entropy, require_vocabulary, smoothed, to_device
 
 SCORED = 256  # functions, each of which takes a forward pass a byte
 AT_ONCE = 64
@@ -37,7 +37,7 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     require_vocabulary(model, EOS + 1, "function_naming")
     require_own_lengths(config, shortest=2)
     names = ("source", "source_lengths", "target", "target_lengths")
-    parts = {part: open_rows(config, part, *names) for part in ("train", "test")}
+    parts = {part: open_rows(config, part, *names) for part in PARTS}
     room = config["length"] - 1
     width = 1 + max(target.shape[1] for _, _, target, _ in parts.values())
 
@@ -54,11 +54,11 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         return chosen("train", draw_rows(config, "train", len(parts["train"][0]), index))
 
     @torch.no_grad()
-    def score(model: Any) -> dict[str, float]:
+    def score(model: Any, part: str = "test") -> dict[str, float]:
         total, targets, pairs = 0.0, 0, []
-        rows = scored(len(parts["test"][0]))
+        rows = scored_rows(part, {part: len(arrays[0]) for part, arrays in parts.items()}, SCORED)
         for start in range(0, len(rows), AT_ONCE):
-            source, target_input, target, mask = chosen("test", rows[start : start + AT_ONCE])
+            source, target_input, target, mask = chosen(part, rows[start : start + AT_ONCE])
             count = int((target != IGNORED).sum())
             total += float(loss(model, (source, target_input, target, mask))[0]) * count
             targets += count
@@ -70,22 +70,17 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     _, lengths, _, target_lengths = parts["train"]
     mean = float(np.minimum(lengths, room).mean() + target_lengths.mean()) + 2
     amount = {"tokens": round(config["batch"] * mean), "samples": config["batch"]}
-    return Work(batch=batch, loss=loss, amount=amount, score=score)
+    return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score)
 
 
-def loss(model: Any, batch: Any) -> Any:
+def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
     """Return the mean loss over the target, given all of it before each position (teacher forcing), and the logits.
 
     The target needs no mask: its padding stands at the end, where causal attention hides it from all that count.
     """
     source, target_input, target, mask = batch
     logits = model(source, target_input, mask, None)
-    return cross_entropy(logits, target), logits.detach()
-
-
-def scored(count: int) -> np.ndarray:
-    """Return which of `count` rows are scored."""
-    return random_numbers(0, "scored", 0).permutation(count)[:SCORED]
+    return cross_entropy(logits, target, smoothing), logits.detach()
 
 
 def written(model: Any, source: Any, mask: Any, width: int) -> list[Sequence[int]]:

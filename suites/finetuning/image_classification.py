@@ -12,13 +12,13 @@ import torch
 from harness.work import Work
 from suites.finetuning._classification import classification
 from suites.pretraining._images import require_tokens, scaled
-from suites.pretraining._rows import open_rows
+from suites.pretraining._rows import PARTS, open_rows
 
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is images (batch, channels, height, width) and labels (batch,)."""
     require_tokens(model, config)
-    parts = {part: open_rows(config, part, "images", "labels") for part in ("train", "test")}
+    parts = {part: open_rows(config, part, "images", "labels") for part in PARTS}
     return classification(
         config=config,
         device=device,

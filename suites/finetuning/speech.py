@@ -16,9 +16,9 @@ import torch
 from harness.errors import UserError
 from harness.work import Work
 from suites.finetuning._writing import ended, greedy
-from suites.pretraining._rows import draw_rows, open_rows
+from suites.pretraining._rows import PARTS, draw_rows, open_rows, scored_rows
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, real
-from suites.pretraining._work import cross_entropy, require_vocabulary, to_device
+from suites.pretraining._work import cross_entropy, require_vocabulary, smoothed, to_device
 
 PLACE = 320  # samples of a place: two of Whisper's frames, a hundredth of a second each
 SCORED = 64  # words that are scored at once
@@ -27,7 +27,7 @@ SCORED = 64  # words that are scored at once
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is sound (batch, samples), target_input and target, both (batch, longest word + 1)."""
     require_vocabulary(model, EOS + 1, "speech")
-    parts = {part: open_rows(config, part, "sounds", "words") for part in ("train", "test")}
+    parts = {part: open_rows(config, part, "sounds", "words") for part in PARTS}
     width = 1 + max(words.shape[1] for _, words in parts.values())
     samples = require_length(config, parts["train"][0])
 
@@ -39,17 +39,18 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         return chosen("train", draw_rows(config, "train", len(parts["train"][0]), index))
 
     @torch.no_grad()
-    def score(model: Any) -> dict[str, float]:
+    def score(model: Any, part: str = "test") -> dict[str, float]:
         total, targets, written = 0.0, [], []
-        for start in range(0, len(parts["test"][0]), SCORED):
-            sound, target_input, target = chosen("test", slice(start, start + SCORED))
+        rows = scored_rows(part, {part: len(sounds) for part, (sounds, _) in parts.items()})
+        for start in range(0, len(rows), SCORED):
+            sound, target_input, target = chosen(part, rows[start : start + SCORED])
             total += float(loss(model, (sound, target_input, target))[0]) * int((target != IGNORED).sum())
             targets += map(ended, target.tolist())
             written += recognised(model, sound, width)
         return {**compared(written, targets), "held_out_loss": total / sum(len(target) + 1 for target in targets)}
 
     amount = {"tokens": config["batch"] * (config["length"] + width), "samples": config["batch"]}
-    return Work(batch=batch, loss=loss, amount=amount, score=score)
+    return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score)
 
 
 def require_length(config: Mapping[str, Any], sounds: np.ndarray) -> int:
@@ -78,11 +79,11 @@ def spelled(words: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     return given, target
 
 
-def loss(model: Any, batch: Any) -> Any:
+def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
     """Return the mean loss over the letters and EOS, and the logits."""
     sound, target_input, target = batch
     logits = model(sound, target_input)
-    return cross_entropy(logits, target), logits.detach()
+    return cross_entropy(logits, target, smoothing), logits.detach()
 
 
 def recognised(model: Any, sound: Any, width: int) -> list[Sequence[int]]:

@@ -13,7 +13,7 @@ import torch
 
 from harness.work import Work
 from suites.finetuning._classification import classification
-from suites.pretraining._rows import open_rows, require_own_lengths
+from suites.pretraining._rows import PARTS, open_rows, require_own_lengths
 from suites.pretraining._windows import BOS, EOS, fill, real
 from suites.pretraining._work import Arrays, require_vocabulary
 
@@ -24,7 +24,7 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     """Return the work; a batch is tokens (batch, length), no segments, the mask or None, and labels (batch,)."""
     require_vocabulary(model, EOS + 1, "text_classification")
     require_own_lengths(config, shortest=MARKERS + 1)
-    parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in ("train", "test")}
+    parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in PARTS}
     room = config["length"] - MARKERS
     is_padded = any((lengths < room).any() for _, lengths, _ in parts.values())
 

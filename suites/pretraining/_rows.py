@@ -1,4 +1,4 @@
-"""Rows: data that hold one sample a row, opened and drawn epoch by epoch."""
+"""Rows: data that hold one sample a row, opened, drawn epoch by epoch, and chosen for a score."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 
 from harness.errors import UserError
 from suites.pretraining._windows import random_numbers, row_lengths
+
+PARTS = ("train", "validation", "test")
 
 
 def open_rows(config: Mapping[str, Any], part: str, *names: str) -> tuple[np.ndarray, ...]:
@@ -19,6 +21,16 @@ def open_rows(config: Mapping[str, Any], part: str, *names: str) -> tuple[np.nda
             "give other data: --set data=NAME",
         )
     return tuple(np.load(files[name], mmap_mode="r").view(np.ndarray) for name in names)
+
+
+def scored_rows(part: str, counts: Mapping[str, int], most: int | None = None) -> np.ndarray:
+    """Return which rows of a part are scored: of the training part as many as of the test part, `most` at most.
+
+    Always the same ones, whatever the seed.
+    """
+    number = min(counts[part], counts["test"] if part == "train" else counts[part], most or counts[part])
+    rows: np.ndarray = random_numbers(0, "scored", 0).permutation(counts[part])[:number]
+    return rows
 
 
 def require_own_lengths(config: Mapping[str, Any], shortest: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from harness.errors import UserError
 from harness.work import Work
 from suites.pretraining._windows import IGNORED, open_text, random_numbers
 
@@ -20,21 +21,38 @@ def text_work(
     device: torch.device,
     window: int,
     draw: Callable[[np.ndarray, np.random.RandomState], Arrays],
-    loss: Callable[[Any, Any], Any],
+    loss: Callable[..., Any],
     tokens: int,
 ) -> Work:
     """Return the Work of a task whose batches `draw(text, random)` makes, from `window` bytes a row."""
     texts = {part: open_text(config, part, window) for part in ("train", "held_out")}
 
-    def batch(index: int, part: str = "train") -> tuple[Any, ...]:
-        return to_device(draw(texts[part], random_numbers(config["seed"], part, index)), device)
+    def drawn(part: str, purpose: str, index: int) -> tuple[Any, ...]:
+        return to_device(draw(texts[part], random_numbers(config["seed"], purpose, index)), device)
+
+    def batch(index: int) -> tuple[Any, ...]:
+        return drawn("train", "train", index)
 
     @torch.no_grad()
-    def score(model: Any) -> dict[str, float]:
-        losses = [loss(model, batch(index, "held_out"))[0] for index in range(HELD_OUT_BATCHES)]
+    def score(model: Any, part: str = "test") -> dict[str, float]:
+        if part == "validation":
+            raise UserError(f"data {config['data']['name']!r} have no validation part", "--set patience=0")
+        text, purpose = {"test": ("held_out", "held_out"), "train": ("train", "scored")}[part]
+        losses = [loss(model, drawn(text, purpose, index))[0] for index in range(HELD_OUT_BATCHES)]
         return {"held_out_loss": float(torch.stack(losses).mean())}
 
-    return Work(batch=batch, loss=loss, amount={"tokens": tokens, "samples": config["batch"]}, score=score)
+    amount = {"tokens": tokens, "samples": config["batch"]}
+    return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score)
+
+
+def smoothed(loss: Callable[..., Any], config: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+    """Return `loss(model, batch, smoothing)` as it is trained: with the recipe's label smoothing."""
+    smoothing = config.get("recipe", {}).get("label_smoothing", 0.0)
+
+    def trained(model: Any, batch: Any) -> Any:
+        return loss(model, batch, smoothing)
+
+    return trained
 
 
 def to_device(arrays: Arrays, device: torch.device) -> tuple[Any, ...]:
@@ -45,13 +63,13 @@ def to_device(arrays: Arrays, device: torch.device) -> tuple[Any, ...]:
     return tuple(None if item is None else item.to(device) for item in tensors)
 
 
-def cross_entropy(logits: Any, targets: Any) -> Any:
-    """Return the mean loss in nats over the targets that are not IGNORED.
+def cross_entropy(logits: Any, targets: Any, smoothing: float = 0.0) -> Any:
+    """Return the mean loss in nats over the targets that are not IGNORED; `smoothing` of each is spread over all.
 
     Half-precision logits (..., vocabulary) are widened first, as in any real training.
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(wide.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(wide.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
 
 
 def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:

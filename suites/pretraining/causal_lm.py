@@ -34,15 +34,15 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         config=config, device=device, window=config["length"] + 1, draw=draw, loss=loss, tokens=int(lengths.sum())
     )
 
-    def score(model: Any) -> dict[str, float]:
-        found = work.score(model)
-        return {**found, "bits_per_byte": found["held_out_loss"] / math.log(2)}
+    def score(model: Any, part: str = "test") -> dict[str, float]:
+        loss = work.score(model, part)["held_out_loss"]
+        return {"bits_per_byte": loss / math.log(2), "held_out_loss": loss}
 
     return replace(work, score=score)
 
 
-def loss(model: Any, batch: Any) -> Any:
+def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
     """Return the mean loss over the real positions, and the logits."""
     tokens, targets, mask = batch
     logits = model(tokens, mask)
-    return cross_entropy(logits, targets), logits.detach()
+    return cross_entropy(logits, targets, smoothing), logits.detach()

@@ -116,8 +116,8 @@ def spans(random: np.random.RandomState, total: np.ndarray, count: np.ndarray) -
     return np.bincount(span[real(total, span.shape[1])], minlength=rows * most).reshape(rows, most)
 
 
-def loss(model: Any, batch: Any) -> Any:
+def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
     """Return the mean loss over the target, given all of it before each position (teacher forcing), and the logits."""
     source, target_input, target, source_mask, target_mask = batch
     logits = model(source, target_input, source_mask, target_mask)
-    return cross_entropy(logits, target), logits.detach()
+    return cross_entropy(logits, target, smoothing), logits.detach()

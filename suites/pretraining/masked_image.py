@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.errors import UserError
 from harness.work import Work
 from suites.pretraining._images import require_tokens, scaled
 from suites.pretraining._rows import draw_rows, open_rows
@@ -27,16 +28,23 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     require_tokens(model, config)
     parts = {part: open_rows(config, part, "images")[0] for part in ("train", "validation")}
     rows, patches = config["batch"], config["length"] - 1
+    if config.get("recipe", {}).get("label_smoothing"):
+        raise UserError("masked_image has no labels to smooth", "--set label_smoothing=0")
 
-    def batch(index: int, part: str = "train") -> tuple[Any, ...]:
-        images = parts[part][draw_rows(config, part, len(parts[part]), index)]
-        random = random_numbers(config["seed"], f"{part} patches", index)
+    def drawn(part: str, purpose: str, index: int) -> tuple[Any, ...]:
+        images = parts[part][draw_rows(config, purpose, len(parts[part]), index)]
+        random = random_numbers(config["seed"], f"{purpose} patches", index)
         hidden = choose(random, np.ones((rows, patches), dtype=bool), np.full(rows, round(HIDDEN * patches)))
         return to_device((scaled(images), hidden), device)
 
+    def batch(index: int) -> tuple[Any, ...]:
+        return drawn("train", "train", index)
+
     @torch.no_grad()
-    def score(model: Any) -> dict[str, float]:
-        losses = [loss(model, batch(index, "validation"))[0] for index in range(HELD_OUT_BATCHES)]
+    def score(model: Any, part: str = "test") -> dict[str, float]:
+        text = "train" if part == "train" else "validation"  # the test part is for those who start from this model
+        purpose = "scored" if part == "train" else "validation"
+        losses = [loss(model, drawn(text, purpose, index))[0] for index in range(HELD_OUT_BATCHES)]
         return {"held_out_loss": float(torch.stack(losses).mean())}
 
     return Work(batch=batch, loss=loss, amount={"tokens": rows * config["length"], "samples": rows}, score=score)

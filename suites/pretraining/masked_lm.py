@@ -64,8 +64,8 @@ def corrupt(row: np.ndarray, random: np.random.RandomState, counts: np.ndarray) 
     return np.where(chosen, np.where(dice < 0.8, MASK, swapped), row), np.where(chosen, row, IGNORED)
 
 
-def loss(model: Any, batch: Any) -> Any:
+def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
     """Return the mean loss over the chosen bytes, and the logits."""
     tokens, segments, targets, mask = batch
     logits = model(tokens, segments, mask)
-    return cross_entropy(logits, targets), logits.detach()
+    return cross_entropy(logits, targets, smoothing), logits.detach()
