@@ -37,7 +37,8 @@ WORKLOADS = {
         task="pretraining/causal_lm", model="llama", size="tiny", batch=16, recipe=recipe(steps=1000),
     ),
     "speech": Workload(
-        task="finetuning/speech", model="whisper", size="tiny", data="spoken_words", batch=16, recipe=recipe(steps=600),
+        task="finetuning/speech", model="whisper", size="tiny", data="spoken_words", batch=16, length=50,
+        recipe=recipe(steps=600),
     ),
 }  # fmt: skip
 

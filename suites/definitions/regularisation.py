@@ -1,4 +1,4 @@
-"""What keeps a model from learning its training part by heart: the score there, the score held out, their difference."""
+"""What keeps a model from learning its training part by heart: the scores there and held out, and their difference."""
 
 from dataclasses import replace
 
