@@ -110,6 +110,11 @@ class Policy:
             None,
         )
 
+    def idle(self, names: Sequence[str]) -> list[str]:
+        """Return the patterns that fit none of the names of cases and blocks."""
+        patterns = [item.case for item in (*self.margins, *self.allowed)]
+        return [pattern for pattern in dict.fromkeys(patterns) if not matches(pattern, names)]
+
     def to_json(self) -> dict[str, Any]:
         """Return the policy as plain data; `Policy.from_json` gives it back."""
         data = asdict(self)

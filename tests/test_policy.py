@@ -63,6 +63,12 @@ def test_a_pattern_may_name_the_block(policy):
     assert found.margin("step_seconds", "gpt--v1") == METRICS["step_seconds"].margin
 
 
+def test_a_pattern_that_fits_nothing_is_found(policy):
+    found = policy(WHOLE)
+    assert found.idle(["bert-tiny-b8--v1"]) == ["gpt-*"]
+    assert found.idle(["gpt-1", "bert-base", "bert-tiny-b8"]) == []
+
+
 def test_an_allowance_counts_for_its_cases_and_metrics_until_its_day_is_over(policy):
     found = policy(WHOLE)
     assert found.allowance("memory_peak_bytes", DAY, "gpt-x").reason == "the larger cache of change 123"

@@ -100,11 +100,21 @@ def measure_and_judge(
         )
         refuse_misfits(asked, conditions)
         refuse_base(asked, conditions)
+        mention_idle(rules, asked)
         recorder = created(runs, asked, data, folders, {"gate": {**shown, "policy": rules.to_json()}})
     sealed = measured(asked, recorder, conditions, watch, quiet=quiet)
     if output is not None:
         deliver(document_of([sealed]), format, output)
     leave(sealed, "terminal" if output else format)
+
+
+def mention_idle(rules: "Policy", asked: "Suite") -> None:
+    """Say on stderr which patterns of the policy fit nothing here: right for another suite, or misspelt."""
+    from harness.gate import OVERALL, scope
+
+    names = [OVERALL, *(name for block in asked.blocks for name in scope(block))]
+    for pattern in rules.idle(names):
+        print(f"tandem: the policy's pattern {pattern!r} fits no case of {asked.name}", file=sys.stderr)
 
 
 def refuse_base(asked: "Suite", conditions: "Conditions") -> None:
