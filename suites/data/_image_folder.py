@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from harness.errors import UserError
 from harness.spec import slugify
@@ -93,7 +93,7 @@ def pixels(name: str, path: Path, size: int) -> NDArray[np.uint8]:
                 raise UserError(f"{name} has more than 8 bits a pixel", "save it with 8")
             image = ImageOps.exif_transpose(opened).convert("L" if opened.mode in GREY else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        said = "" if isinstance(error, Image.UnidentifiedImageError) else f": {error}"
+        said = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise UserError(f"{name} does not open as an image{said}", "mend it, or leave it out") from None
     if size:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
