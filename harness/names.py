@@ -48,7 +48,7 @@ class Named:
     importable: str = ""
     """Dotted name of the module; empty for a file that was named by its path."""
     argument: str = ""
-    """What the function is to read: a data file named by its path, the checkpoint of a model (`tiny` of `hf:tiny`)."""
+    """What the function is to read: data named by their path, what is behind a colon (`tiny` of `hf:tiny`)."""
 
     @property
     def summary(self) -> str:
@@ -76,8 +76,13 @@ class Named:
     @property
     def reads_weights(self) -> bool:
         """Tell whether a model reads its checkpoint itself: `build(attention, folder, *, fields)`."""
+        return self.kind == "model" and self.takes_argument
+
+    @property
+    def takes_argument(self) -> bool:
+        """Tell whether the function reads what is behind the colon of a name: its second positional parameter."""
         arguments = self._arguments()
-        return self.kind == "model" and arguments is not None and len(arguments.args) > 1
+        return self.kind in ("model", "data") and arguments is not None and len(arguments.args) > 1
 
     def load(self) -> Callable[..., Any]:
         """Import the file and return the function."""
@@ -117,7 +122,8 @@ class Named:
 def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
     """Return where `name` leads; a relative path is looked up in `folders`, then in the current one.
 
-    The short name of a model that reads its checkpoint itself may have that behind a colon.
+    The short name of a model that reads its checkpoint itself may have that behind a colon, as that of data may have
+    what to read; where this is a folder, it is looked up like a path. Data may be a folder, too.
     """
     rule = KINDS[kind]
     path_text, _, function = name.partition(":")
@@ -129,9 +135,14 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
         return replace(table, name=name, argument=str(located(kind, name, folders)))
     for named in listing(kind):
         if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
+            if kind == "data" and named.takes_argument:
+                raise UserError(f"{name!r} alone does not say which data", f"write {name}:TASK or {name}:FOLDER")
             return named
-        if function and named.name == path_text and named.reads_weights:
-            return replace(named, name=name, argument=function)
+        if function and named.name == path_text and named.takes_argument:
+            folder = located_folder(function, folders) if kind == "data" else None
+            return replace(named, name=name, argument=str(folder or function))
+    if kind == "data" and (images := image_folder(name, folders)):
+        return replace(find(kind, "suites.data._image_folder"), name=name, argument=images)
     if "." in path_text and (specification := _specification(path_text)) and specification.origin:
         path = Path(specification.origin)
         return Named(kind=kind, name=name, path=path, function=function or rule.function, importable=path_text)
@@ -144,6 +155,24 @@ def located(kind: str, name: str, folders: Sequence[Path]) -> Path:
         if (folder / name).is_file():
             return (folder / name).resolve()
     raise UserError(f"no file {name!r} for {kind}", "a path starts at the suite's folder or at this one")
+
+
+def image_folder(name: str, folders: Sequence[Path]) -> str:
+    """Return where FOLDER or FOLDER@SIZE leads, or nothing; raise UserError for a path where nothing is."""
+    plain, _, size = name.rpartition("@")
+    if folder := located_folder(name, folders):
+        return str(folder)
+    if folder := located_folder(plain, folders):
+        return f"{folder}@{size}"
+    if "/" in name:
+        raise UserError(f"no folder {name!r} for data", "a path starts at the suite's folder or at this one")
+    return ""
+
+
+def located_folder(name: str, folders: Sequence[Path]) -> Path | None:
+    """Return the folder at a path in one of the folders or the current one, or None."""
+    found = (folder / name for folder in (*folders, Path()) if name and (folder / name).is_dir())
+    return next((path.resolve() for path in found), None)
 
 
 def listing(kind: str) -> list[Named]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from made_run import made_run
+from PIL import Image
 from typer.main import get_command
 
 from harness import cli, conditions, exits, metrics, names, store
@@ -108,6 +109,10 @@ def own(tmp_path_factory):
         (folder / name).write_text(code)
     (folder / "own/text.txt").write_text("Each row is a window of this text, from a random place.\n" * 300)
     (folder / "own/reviews.csv").write_text("text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(40)))
+    for number in range(6):
+        path = folder / f"photos/{number % 2}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 32), (number, 0, 0)).save(path)
     (folder / "script.json").write_text(json.dumps(SCRIPT))
     commit = "git add own && git -c user.name=t -c user.email=t@example.org commit -qm own"
     subprocess.run(f"git init -qb main && {commit}", shell=True, cwd=folder, check=True)

@@ -30,6 +30,7 @@ MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
         "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "sklearn", "tomllib", "pytest", "pytest_benchmark",
+        "PIL", "datasets",
     },
 }  # fmt: skip
 HARNESS_IN = {"shared": {"spec", "work", "metrics", "names", "wire", "errors", "checkpoint"}}

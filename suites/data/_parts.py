@@ -69,17 +69,17 @@ def written(name: str, parts: Parts, folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def split(labels: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each part, sorted; each class is shared out alike, at random.
+def split(labels: NDArray[Any], shares: Mapping[str, float] = SHARES) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of the parts of `shares` and of the rest, `train`, sorted; each class is shared out alike.
 
-    A share is rounded, but one row at least: a class must have three.
+    That is at random. A share is rounded, but one row at least: a class must have one for each part.
     """
     random = np.random.RandomState(SEED)
-    rows: dict[str, list[NDArray[np.int64]]] = {part: [] for part in PARTS}
+    rows: dict[str, list[NDArray[np.int64]]] = {part: [] for part in ("train", *shares)}
     for label in np.unique(labels):
         left = random.permutation(np.flatnonzero(labels == label))
         total = len(left)
-        for part, share in SHARES.items():
+        for part, share in shares.items():
             taken, left = np.split(left, [max(round(share * total), 1)])
             rows[part].append(taken)
         rows["train"].append(left)
