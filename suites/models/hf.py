@@ -33,8 +33,8 @@ Attention = Callable[..., Tensor]
 def build(attention: Attention, folder: str, *, pretrained: bool = True, classes: int = 0) -> nn.Module:
     """Return the model in a checkpoint's folder; where `pretrained` is false, drawn as its config.json says.
 
-    With `classes` it tells as many classes of text apart; a head that the checkpoint has not is drawn. Dropout is off, as
-    it is in the other models unless asked for. Raise Unavailable where transformers is not there or cannot run the
+    With `classes` it tells as many classes of text apart; a head that the checkpoint has not is drawn. Dropout is off,
+    as it is in the other models unless asked for. Raise Unavailable where transformers is not there or cannot run the
     attention, UserError for a folder that it cannot read.
     """
     if attention not in IMPLEMENTATIONS:
