@@ -123,3 +123,19 @@ def test_null_is_the_same_variant_twice():
     (block,) = load("null").blocks
     a, b = block.variants
     assert (a.name, b.name, changes(a, b)) == ("a", "b", set())
+
+
+def test_families_are_all_models_of_text_with_as_many_parameters():
+    pytest.importorskip("torch")
+    attention = names.find("attention", "formula").load()
+    suite, counts = load("families"), {}
+    for block in suite.blocks:
+        work = block.workload
+        model = names.find("model", work.model)
+        built = model.load()(attention, **{**model.literal("SIZES", {})[work.size], **work.settings})
+        counts[block.name] = sum(parameter.numel() for parameter in built.parameters())
+        assert (work.task, work.data, work.batch) == ("finetuning/text_classification", "packages", 16)
+        assert [variant.name for variant in block.variants] == ["+sdpa"]
+    assert list(counts) == ["gpt", "llama", "bert", "encoder_decoder", "t5"]
+    assert max(counts.values()) < 1.02 * min(counts.values()), counts
+    assert suite.seeds == suite.launches == 5

@@ -14,6 +14,8 @@ from harness import load, names
 from harness.errors import Unavailable, UserError
 from harness.spec import Block, Suite, Variant, Workload
 from harness.store import open_run
+from harness.worker import weights
+from suites.pretraining._windows import BOS, EOS, PAD
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -205,6 +207,76 @@ def outcomes(folder: Path, done: subprocess.CompletedProcess) -> dict[str, dict]
     }
 
 
+CLASSIFYING = {
+    "bert": ("BertForSequenceClassification", "bert"),
+    "gpt2": ("GPT2ForSequenceClassification", "gpt"),
+    "llama": ("LlamaForSequenceClassification", "llama"),
+    "t5": ("T5ForSequenceClassification", "t5"),
+}
+CONFIGURED = {
+    **CONFIGURATIONS,
+    "llama": {
+        "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def classifiers(transformers, tmp_path_factory):
+    """Return a folder with a checkpoint of each class for sequence classification, of three classes."""
+    top = tmp_path_factory.mktemp("classifiers")
+    for family, (kind, _) in CLASSIFYING.items():
+        config = transformers.AutoConfig.for_model(family, **CONFIGURED[family], num_labels=3)
+        torch.manual_seed(0)
+        getattr(transformers, kind)(config).save_pretrained(top / family)
+    return top
+
+
+def texts(shortest=9):
+    """Return rows as text_classification makes them, two of them padded, and their mask."""
+    mask = torch.arange(16) < torch.tensor([[shortest], [16], [12]])
+    tokens = torch.randint(256, (3, 16), generator=torch.Generator().manual_seed(0))
+    tokens[:, 0] = BOS
+    tokens[torch.arange(3), mask.sum(1) - 1] = EOS
+    return torch.where(mask, tokens, PAD), mask
+
+
+@pytest.mark.parametrize("family", CLASSIFYING)
+@torch.no_grad()
+def test_a_classifier_of_transformers_computes_what_the_own_model_does(family, classifiers):
+    kind, name = CLASSIFYING[family]
+    theirs, (tokens, mask) = build(classifiers / family).eval(), texts()
+    assert type(theirs.model).__name__ == kind
+    model, drawn = weights.initial(
+        names.find("model", name), names.find("attention", "sdpa").load(), {}, str(classifiers / family)
+    )
+    assert drawn == []
+    assert model.eval()(tokens, mask=mask).shape == (3, 3)
+    for attention in ("formula", "sdpa"):
+        theirs = build(classifiers / family, attention).eval()
+        torch.testing.assert_close(theirs(tokens, mask=mask), model(tokens, mask=mask), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(theirs(tokens[1:2]), model(tokens[1:2]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_what_was_pretrained_becomes_a_classifier_with_a_head_of_its_own(family, folders):
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return build(folders / family, classes=6)
+
+    model, again, other = (drawn(seed) for seed in (1, 1, 2))
+    assert type(model.model).__name__ == CLASSIFYING[family][0]
+    tokens, mask = texts()
+    assert model(tokens, mask=mask).shape == (3, 6)
+    differing = [
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, other.state_dict()[name])
+    ]
+    assert {name.split(".")[-2] for name in differing} <= {"classifier", "dense", "score"}
+    assert any(name.split(".")[-2] in ("classifier", "score") for name in differing)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
 SUITE = """
 from harness.spec import Block, Suite, Variant, Workload
 def suite():
@@ -242,6 +314,18 @@ def test_own_and_transformers_model_stand_in_one_block(task, model, family, fold
     hashes = {name: outcome["facts"]["weights_sha256"] for name, outcome in found.items()}
     assert hashes["own"] == hashes["own sdpa"] != hashes["theirs"] == hashes["theirs sdpa"]
     assert len({outcome["facts"]["batch_sha256"] for outcome in found.values()}) == 1
+
+
+def test_own_and_transformers_classifier_stand_in_one_block(classifiers, tmp_path):
+    rows = [f"{word} {number} text,{word}" for word in ("red", "green", "blue") for number in range(9)]
+    (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(rows))
+    text = SUITE.format(task="causal_lm", model="bert", weights=classifiers / "bert", variants=BESIDE)
+    text = text.replace("pretraining/causal_lm", "finetuning/text_classification")
+    (tmp_path / "own.py").write_text(text.replace("padding=0.25", "data='own.csv'"))
+    found = outcomes(tmp_path, tandem(tmp_path, "run", "own.py", "--no-trace", "--quiet"))
+    for name, outcome in found.items():
+        assert outcome["status"] == "ok", (name, outcome["reason"])
+        assert max(outcome["errors"]) < 1e-4
 
 
 def test_a_model_of_transformers_is_a_workload_of_its_own(folders, tmp_path):

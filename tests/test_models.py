@@ -63,7 +63,7 @@ def inputs(name, batch=2):
     source, source_mask = tokens(SOURCE)
     target, target_mask = tokens(TARGET)
     if name in TWO_STACKS:
-        return {"source": source, "target": target, "source_mask": source_mask, "target_mask": target_mask}
+        return {"source": source, "target": target, "mask": source_mask, "target_mask": target_mask}
     if name in ("gpt", "llama"):
         return {"tokens": target, "mask": target_mask}
     return {"tokens": source, "segments": (source > 128).long(), "mask": source_mask}
@@ -221,7 +221,7 @@ def test_what_the_padding_holds_changes_nothing_else(name):
     real = arguments["target_mask" if name in TWO_STACKS else "mask"]
     before = model(**arguments)
     assert before.isfinite().all()
-    for tokens, mask in (("tokens", "mask"), ("source", "source_mask"), ("target", "target_mask")):
+    for tokens, mask in (("tokens", "mask"), ("source", "mask"), ("target", "target_mask")):
         if tokens in arguments:
             arguments[tokens] = torch.where(arguments[mask], arguments[tokens], 300)
     assert torch.equal(before[real], model(**arguments)[real])
@@ -233,6 +233,68 @@ def test_a_padded_row_reads_as_the_same_row_cut_short(name):
     cut = {key: value[:1, : value.size(1) - 5] for key, value in arguments.items() if "mask" not in key}
     alone = model(**cut)
     torch.testing.assert_close(model(**arguments)[:1, : alone.size(1)], alone)
+
+
+CLASSIFIERS = ("bert", "gpt", "llama", *TWO_STACKS)
+every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
+
+
+def text(name="bert"):
+    """Return texts to classify, by name; the first row is padded, the second is full."""
+    arguments = inputs("bert")
+    first = "source" if name in TWO_STACKS else "tokens"
+    return {first: arguments["tokens"], "mask": arguments["mask"]}
+
+
+@every_classifier
+def test_a_classifier_trains_alike_on_formula_and_sdpa_in_all_its_parameters(name):
+    expected = train(build(name, classes=5).double(), text(name))
+    assert expected["logits"].shape == (2, 5)
+    assert_same(train(build(name, BACKENDS["sdpa"].load(), classes=5).double(), text(name)), expected)
+    for parameter, gradient in expected.items():
+        if not parameter.endswith("key.bias"):
+            assert gradient.any(), parameter
+
+
+@every_classifier
+def test_padding_says_nothing_about_a_class_and_every_real_token_does(name):
+    model = build(name, classes=5).double()
+    tokens, mask = text()["tokens"], text()["mask"]
+    logits = model(tokens, mask=mask)
+    assert torch.equal(model(torch.where(mask, tokens, 300), mask=mask), logits)
+    torch.testing.assert_close(model(tokens[:1, :-5]), logits[:1])
+    torch.testing.assert_close(model(tokens[1:]), logits[1:])
+    for place in (0, 9, SOURCE - 1):
+        changed = tokens.clone()
+        changed[1, place] += 1
+        assert not torch.allclose(model(changed, mask=mask)[1], logits[1], rtol=0, atol=1e-9)
+
+
+@every_classifier
+def test_a_classifier_compiles_without_a_graph_break(name):
+    model, arguments = build(name, classes=5).double(), text(name)
+    compiled = torch.compile(lambda model, arguments: model(**arguments), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(model, arguments), model(**arguments))
+
+
+@pytest.mark.parametrize("name", TWO_STACKS)
+def test_a_model_of_two_stacks_writes_a_target_or_tells_classes_apart(name):
+    tokens = text()["tokens"]
+    with pytest.raises(ValueError, match="--set classes=N"):
+        build(name)(tokens)
+    with pytest.raises(ValueError, match="--set classes=0"):
+        build(name, classes=5)(tokens, tokens)
+
+
+@pytest.mark.parametrize("name", TWO_STACKS)
+def test_the_decoder_of_a_classifier_reads_the_text_one_place_later(name):
+    model, tokens, seen = build(name, classes=5), text()["tokens"], []
+    model.token.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    model(tokens)
+    source, target = seen
+    assert torch.equal(source, tokens)
+    assert torch.equal(target[:, 1:], tokens[:, :-1])
+    assert torch.equal(target[:, 0], tokens[:, 0])
 
 
 FORMS = [  # other published forms than those of the tiny sizes
@@ -408,8 +470,8 @@ def test_encoder_decoder_is_torch_nn_transformer(padded):
         model.embed(arguments["source"]),
         model.embed(arguments["target"]),
         tgt_mask=torch.ones(TARGET, TARGET, dtype=torch.bool).triu(1),  # True: may not attend
-        src_key_padding_mask=ignored.get("source_mask"),
-        memory_key_padding_mask=ignored.get("source_mask"),
+        src_key_padding_mask=ignored.get("mask"),
+        memory_key_padding_mask=ignored.get("mask"),
         tgt_key_padding_mask=ignored.get("target_mask"),
     )
     torch.testing.assert_close(model(**arguments), output @ model.token.weight.T)

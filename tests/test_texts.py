@@ -22,6 +22,7 @@ from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
 
 CLASSIFICATION, NAMING = "finetuning/text_classification", "finetuning/function_naming"
 MODELS = {CLASSIFICATION: "bert", NAMING: "encoder_decoder"}
+CLASSIFIERS = ("bert", "gpt", "llama", "encoder_decoder", "t5")
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 every_task = pytest.mark.parametrize("task", MODELS)
@@ -73,11 +74,11 @@ def prepare(data):
     return prepare
 
 
-def tiny(task, classes=3, model=None):
+def tiny(task, classes=3, model=None, attention="formula"):
     """Return a small model for a task, always with the same weights."""
     torch.manual_seed(0)
     settings = {"classes": classes} if task == CLASSIFICATION else {}
-    attention = names.find("attention", "formula").load()
+    attention = names.find("attention", attention).load()
     return names.find("model", model or MODELS[task]).load()(attention, dim=64, heads=2, layers=1, **settings)
 
 
@@ -439,7 +440,10 @@ def test_the_loss_is_taken_in_float32_or_wider(prepare, task):
         assert (loss.dtype, outputs.dtype, outputs.requires_grad) == (expected, dtype, False)
 
 
-@pytest.mark.parametrize(("task", "model"), [*MODELS.items(), (NAMING, "t5")])
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [*((CLASSIFICATION, model) for model in CLASSIFIERS), (NAMING, "encoder_decoder"), (NAMING, "t5")],
+)
 def test_a_model_learns_the_test_part_from_the_training_part(prepare, task, model):
     model = tiny(task, model=model)
     work = prepare(task, model, batch=16)
@@ -472,8 +476,7 @@ def test_data_of_another_kind_padding_and_short_rows_are_refused(prepare, task, 
 
 
 def test_a_row_is_a_text_between_markers(prepare, data):
-    tokens, segments, mask, labels = prepare(CLASSIFICATION).batch(0)
-    assert segments is None
+    tokens, mask, labels = prepare(CLASSIFICATION).batch(0)
     texts = dict(
         zip(
             rows_of(data[CLASSIFICATION], "train", "text"),
@@ -489,7 +492,7 @@ def test_a_row_is_a_text_between_markers(prepare, data):
 
 
 def test_a_text_that_does_not_fit_is_cut_and_where_all_fill_their_rows_there_is_no_mask(prepare, data):
-    tokens, _, mask, _ = prepare(CLASSIFICATION, length=10).batch(0)
+    tokens, mask, _ = prepare(CLASSIFICATION, length=10).batch(0)
     assert mask is None
     assert (tokens[:, 9] == EOS).all()
     starts = {text[:8] for text in rows_of(data[CLASSIFICATION], "train", "text")}
@@ -499,7 +502,7 @@ def test_a_text_that_does_not_fit_is_cut_and_where_all_fill_their_rows_there_is_
 class Knowing:
     """Answers each row by the class of the letter that is not x, y or z, as surely as it can."""
 
-    def __call__(self, tokens, segments, mask):
+    def __call__(self, tokens, mask):
         assert not torch.is_grad_enabled()
         letters = torch.stack([(tokens == ord(letter)).sum(1) for letter in "abc"], dim=1)
         return 1e3 * torch.nn.functional.one_hot(letters.argmax(1), 3).float()
@@ -510,10 +513,29 @@ def test_accuracy_is_exact_on_all_of_the_test_part(prepare, monkeypatch):
     monkeypatch.setitem(work.score.__wrapped__.__globals__, "SCORED", 7)
     assert work.score(Knowing()) == {"accuracy": 1.0, "held_out_loss": 0.0}
     always_one = torch.eye(3)[1]
-    assert work.score(lambda tokens, *_: always_one.expand(len(tokens), -1)) == {
+    assert work.score(lambda tokens, mask: always_one.expand(len(tokens), -1)) == {
         "accuracy": pytest.approx(1 / 3),
         "held_out_loss": pytest.approx(math.log(2 + math.e) - 1 / 3),
     }
+
+
+@pytest.mark.parametrize("model", CLASSIFIERS)
+def test_every_model_of_text_takes_the_same_step_on_formula_and_sdpa(prepare, model):
+    losses = []
+    for attention in ("formula", "sdpa"):
+        classifier = tiny(CLASSIFICATION, model=model, attention=attention)
+        work = prepare(CLASSIFICATION, classifier)
+        optimizer = torch.optim.SGD(classifier.parameters(), lr=0.1)
+        for _ in range(2):
+            loss, logits = work.loss(classifier, work.batch(0))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        assert logits.shape == (8, 3)
+        assert work.score(classifier).keys() == {"accuracy", "held_out_loss"}
+    assert losses[1] < losses[0]
+    assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)
 
 
 @pytest.mark.parametrize("classes", [0, 2])
@@ -669,7 +691,7 @@ def test_packages_and_functions_serve_their_tasks(pieces, named):
         work = names.find("task", task).load()(model, config, CPU)
         assert work.loss(model, work.batch(0))[0].isfinite()
         if task == CLASSIFICATION:
-            assert work.batch(0)[2] is None
+            assert work.batch(0)[1] is None
             assert work.amount["tokens"] == 4 * 128
 
 

@@ -48,15 +48,20 @@ WHISPER = {
     "decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None, **TEXT,
 }  # fmt: skip
 VIT = {"image_size": 8, "patch_size": 2, "num_channels": 1, **BERT}
+BOS, EOS, PAD = 1, 2, 0
+MARKERS = {"decoder_start_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
 FAMILIES = {  # own model and what of it -> transformers' class, and its configuration's fields
     "bert": ("BertForMaskedLM", {"vocab_size": 320, "max_position_embeddings": 64, **BERT}),
     "bert classifying": (
         "BertForSequenceClassification", {"vocab_size": 320, "max_position_embeddings": 64, **BERT, "num_labels": 5},
     ),
     "gpt": ("GPT2LMHeadModel", GPT2),
+    "gpt classifying": ("GPT2ForSequenceClassification", {**GPT2, **MARKERS, "num_labels": 5}),
     "llama": ("LlamaForCausalLM", LLAMA),
+    "llama classifying": ("LlamaForSequenceClassification", {**LLAMA, **MARKERS, "num_labels": 5}),
     "llama stretched": ("LlamaForCausalLM", {**LLAMA, "rope_parameters": LLAMA3, "tie_word_embeddings": True}),
     "t5": ("T5ForConditionalGeneration", T5),
+    "t5 classifying": ("T5ForSequenceClassification", {**T5, **MARKERS, "num_labels": 5}),
     "t5 gated": ("T5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "vit": ("ViTForImageClassification", {**VIT, "num_labels": 10}),
     "vit restoring": ("ViTForMaskedImageModeling", {**VIT, "encoder_stride": 2}),
@@ -107,8 +112,14 @@ def inputs(family):
     images = torch.randn(2, 1, 8, 8, generator=generator)
     hidden = torch.rand(2, 16, generator=generator) < 0.5
     by_name = {"input_ids": tokens, "attention_mask": MASK}
+    if "classifying" in family:  # transformers looks for the markers
+        tokens = torch.where(MASK, tokens.clamp(min=3), PAD)
+        tokens[:, 0], tokens[0, 18], tokens[1, 23] = BOS, EOS, EOS
+        by_name["input_ids"] = tokens
     if family.startswith("bert"):
         return (tokens, segments, MASK), {**by_name, "token_type_ids": segments}
+    if family == "t5 classifying":
+        return (tokens, None, MASK), by_name
     if family.startswith("t5"):
         target = {"decoder_input_ids": tokens.flip(1), "decoder_attention_mask": MASK}
         return (tokens, tokens.flip(1), MASK, MASK), {**by_name, **target}
@@ -284,6 +295,37 @@ def test_a_model_of_masked_tokens_starts_one_of_classes_whose_pooler_and_head_ar
     model, drawn = own("bert", tmp_path / "bare", classes=6)
     assert drawn == ["head.weight", "head.bias"]
     assert torch.equal(model.pooler.weight, theirs("bert classifying").bert.pooler.dense.weight)
+
+
+POOLED = ["pooler.weight", "pooler.bias", "head.weight", "head.bias"]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("gpt", ["head.weight"]), ("llama", ["head.weight"]), ("t5", POOLED), ("encoder_decoder", POOLED)],
+)
+def test_a_model_that_writes_starts_one_of_classes_whose_head_alone_is_drawn(name, head, theirs, tmp_path):
+    folders = {"own": tmp_path / "own"}
+    before = {"own": write(folders["own"], name, dim=32, heads=4, layers=2).state_dict()}
+    for family in {"gpt", "llama", "t5", "t5 gated"} & {name, f"{name} gated"}:  # its head is a matrix of its own
+        folders[family] = tmp_path / family
+        theirs(family).save_pretrained(folders[family])
+        before[family] = own(family, folders[family])[0].state_dict()
+    for family, folder in folders.items():
+        model, drawn = own(name, folder, classes=6)
+        assert drawn == head
+        kept = {key: tensor for key, tensor in model.state_dict().items() if key not in drawn}
+        assert all(torch.equal(tensor, before[family][key]) for key, tensor in kept.items())
+        assert model.head.out_features == 6
+
+
+@pytest.mark.parametrize("name", ["gpt", "llama", "t5", "encoder_decoder"])
+def test_a_classifier_of_another_number_of_classes_starts_all_but_the_head(name, tmp_path):
+    write(tmp_path, name, dim=32, heads=4, layers=2, classes=5)
+    assert own(name, tmp_path)[1] == []
+    assert own(name, tmp_path, classes=7)[1] == [
+        key for key in POOLED[2:] if name not in ("gpt", "llama") or "w" in key
+    ]
 
 
 def test_a_setting_stands_over_the_checkpoint(written):

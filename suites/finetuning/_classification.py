@@ -20,8 +20,9 @@ def classification(
     labels: Mapping[str, np.ndarray],
     inputs: Callable[[str, Any], Arrays],
     tokens: float,
+    call: Callable[..., Any] = lambda model, *shown: model(*shown),
 ) -> Work:
-    """Return the Work of a model that is called with `inputs(part, rows)` and gives logits (batch, classes).
+    """Return the Work of a model that, called with `inputs(part, rows)`, gives logits (batch, classes).
 
     A batch is these inputs and the labels (batch,); `tokens` is how many a batch has.
     """
@@ -35,7 +36,7 @@ def classification(
 
     def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
         *shown, answers = batch
-        logits = model(*shown)
+        logits = call(model, *shown)
         known = logits.size(1) if logits.dim() == 2 else 0
         if known < classes:
             raise ValueError(f"the model tells {known} classes apart, not {classes}: --set classes={classes}")

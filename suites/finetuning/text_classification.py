@@ -1,4 +1,4 @@
-"""Text classification for an encoder such as bert, made with classes=N.
+"""Text classification for a model that is made with classes=N: bert, gpt, llama, encoder_decoder or t5.
 
 A row is BOS, the bytes of a text as far as they fit, and EOS; where a text is shorter, padding. Trains on the training
 part with cross-entropy, scores the share of right answers on all texts of the test part. Chance is one over the number
@@ -21,7 +21,7 @@ MARKERS = 2
 
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
-    """Return the work; a batch is tokens (batch, length), no segments, the mask or None, and labels (batch,)."""
+    """Return the work; a batch is tokens (batch, length), the mask or None, and labels (batch,)."""
     require_vocabulary(model, EOS + 1, "text_classification")
     require_own_lengths(config, shortest=MARKERS + 1)
     parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in PARTS}
@@ -31,7 +31,7 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     def inputs(part: str, rows: Any) -> Arrays:
         text, lengths, _ = parts[part]
         tokens, mask = framed(text[rows], np.minimum(lengths[rows], room), config["length"])
-        return tokens, None, mask if is_padded else None
+        return tokens, mask if is_padded else None
 
     mean = float(np.minimum(parts["train"][1], room).mean()) + MARKERS
     return classification(
@@ -39,6 +39,7 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         device=device,
         labels={part: labels for part, (_, _, labels) in parts.items()},
         inputs=inputs,
+        call=lambda model, tokens, mask: model(tokens, mask=mask),
         tokens=round(config["batch"] * mean),
     )
 

@@ -20,6 +20,13 @@ def need(config: Mapping[str, Any], **computed: Any) -> None:
             raise UserError(f"its {key} is {config[key]!r}", f"this model computes {value!r}")
 
 
+def classes(config: Mapping[str, Any], kind: str) -> int:
+    """Return how many classes a checkpoint of transformers' class `kind` tells apart; 0 for one of another class."""
+    if kind not in (config.get("architectures") or ()):
+        return 0
+    return len(config.get("id2label", ("LABEL_0", "LABEL_1")))  # two where it says nothing
+
+
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str | None], prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors under the names that they have here; raise UserError for the first that `names` does not know.
 

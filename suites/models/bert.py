@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
@@ -144,13 +145,10 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         config, model_type="bert", hidden_act="gelu", layer_norm_eps=EPSILON, position_embedding_type="absolute",
         is_decoder=False, tie_word_embeddings=True,
     )  # fmt: skip
-    classifies = "BertForSequenceClassification" in config.get("architectures", ())
     return {
         "vocabulary": config["vocab_size"],
         "positions": config["max_position_embeddings"],
-        "classes": len(config.get("id2label", ("LABEL_0", "LABEL_1")))
-        if classifies
-        else 0,  # two where it says nothing
+        "classes": _checkpoint.classes(config, "BertForSequenceClassification"),
         "dim": config["hidden_size"],
         "heads": config["num_attention_heads"],
         "layers": config["num_hidden_layers"],

@@ -10,6 +10,10 @@ The layers compute what `nn.Transformer` with its defaults computes (relu, layer
 stack, which the paper lacks), dropout apart: where `dropout` is not 0 it follows the embedding and each residual
 branch, as in the paper; attention has none. `base` is the paper's: 63,084,544 parameters (its table says 65 million)
 with one matrix as source embedding, target embedding and output projection.
+
+With `classes` the model reads a text to tell classes apart, as BART does (Lewis et al. 2020, section 3.1): the decoder
+is given the text, too, one place later, its first token twice; what it makes of the last real place goes through a
+pooler to a head. Padding stands to the right. Dropout follows the pooler, too.
 """
 
 import math
@@ -20,31 +24,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZES = {
-    "tiny": {"vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
-    "small": {"vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
-    "base": {"vocabulary": 37000, "positions": 1024, "dim": 512, "heads": 8, "layers": 6, "dropout": 0.0},
-}
+    "tiny": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
+    "small": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
+    "base": {
+        "vocabulary": 37000, "positions": 1024, "classes": 0, "dim": 512, "heads": 8, "layers": 6, "dropout": 0.0,
+    },
+}  # fmt: skip
+HEAD = ("pooler", "head")
 
 Attention = Callable[..., Tensor]
 
 
 def build(
-    attention: Attention, *, vocabulary: int = 320, positions: int = 512, dim: int = 128, heads: int = 4,
-    layers: int = 2, dropout: float = 0.0,
+    attention: Attention, *, vocabulary: int = 320, positions: int = 512, classes: int = 0, dim: int = 128,
+    heads: int = 4, layers: int = 2, dropout: float = 0.0,
 ) -> nn.Module:  # fmt: skip
     """Return a Transformer of `layers` encoder and `layers` decoder layers with its initial weights."""
-    model = EncoderDecoder(attention, vocabulary, positions, dim, heads, layers, dropout)
+    model = EncoderDecoder(attention, vocabulary, positions, classes, dim, heads, layers, dropout)
     initialise(model)
     return model
 
 
 class EncoderDecoder(nn.Module):
-    """Source (batch, Ls) and target (batch, Lt) -> logits (batch, Lt, vocabulary) of each next target token."""
+    """Source (batch, Ls) and target (batch, Lt) -> logits (batch, Lt, vocabulary) of each next target token.
+
+    With `classes`: source alone -> logits (batch, classes).
+    """
 
     def __init__(
-        self, attention: Attention, vocabulary: int, positions: int, dim: int, heads: int, layers: int, dropout: float
-    ) -> None:
+        self, attention: Attention, vocabulary: int, positions: int, classes: int, dim: int, heads: int, layers: int,
+        dropout: float,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.classes = classes
         self.token = nn.Embedding(vocabulary, dim)
         self.register_buffer("positions", sinusoids(positions, dim), persistent=False)
         self.dropout = nn.Dropout(dropout)
@@ -52,12 +64,22 @@ class EncoderDecoder(nn.Module):
         self.encoder_norm = nn.LayerNorm(dim)
         self.decoder = nn.ModuleList([DecoderLayer(attention, dim, heads, dropout) for _ in range(layers)])
         self.decoder_norm = nn.LayerNorm(dim)
+        if classes:
+            self.pooler = nn.Linear(dim, dim)
+            self.head = nn.Linear(dim, classes)
 
     def forward(
-        self, source: Tensor, target: Tensor, source_mask: Tensor | None = None, target_mask: Tensor | None = None
-    ) -> Tensor:
-        """Return the logits; the masks, (batch, Ls) and (batch, Lt), are False where a token is padding."""
-        source_keys = None if source_mask is None else source_mask[:, None, None, :]  # (batch, 1, 1, Ls)
+        self, source: Tensor, target: Tensor | None = None, mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return the logits; `mask` (batch, Ls) and `target_mask` (batch, Lt) are False where a token is padding."""
+        if self.classes:
+            if target is not None:
+                raise ValueError("this model tells classes apart; one that writes a target needs: --set classes=0")
+            target = torch.cat([source[:, :1], source[:, :-1]], dim=1)  # causal: what is real sees no padding
+        elif target is None:
+            raise ValueError("this model writes a target; one that tells classes apart needs: --set classes=N")
+        source_keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, Ls)
         target_keys = None if target_mask is None else target_mask[:, None, None, :]  # (batch, 1, 1, Lt)
         memory = self.embed(source)  # (batch, Ls, dim)
         for layer in self.encoder:
@@ -66,7 +88,11 @@ class EncoderDecoder(nn.Module):
         x = self.embed(target)  # (batch, Lt, dim)
         for layer in self.decoder:
             x = layer(x, memory, target_keys, source_keys)
-        return F.linear(self.decoder_norm(x), self.token.weight)  # (batch, Lt, vocabulary)
+        x = self.decoder_norm(x)  # (batch, Lt, dim)
+        if self.classes:
+            x = x[:, -1] if mask is None else x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
+            return self.head(self.dropout(torch.tanh(self.pooler(x))))  # (batch, classes)
+        return F.linear(x, self.token.weight)  # (batch, Lt, vocabulary)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return token embedding times sqrt(dim) plus positions (sections 3.4 and 3.5), (batch, length, dim)."""

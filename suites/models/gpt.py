@@ -2,6 +2,9 @@
 
 `base` is the published small GPT-2: 124,439,808 parameters, the head being the token embedding's own matrix. Dropout,
 where `dropout` is not 0, follows the embedding and each residual branch; attention has none.
+
+With `classes` the model has, instead of that head, one that tells classes apart by the last real token, which has seen
+all the others; padding stands to the right. Transformers' GPT2ForSequenceClassification does the same.
 """
 
 import math
@@ -12,13 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
-    "tiny": {"vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
-    "small": {"vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
-    "base": {"vocabulary": 50257, "positions": 1024, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0},
-}
+    "tiny": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
+    "small": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
+    "base": {
+        "vocabulary": 50257, "positions": 1024, "classes": 0, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0,
+    },
+}  # fmt: skip
+HEAD = ("head",)
 NAMES = {  # in Hugging Face's checkpoints -> here
     "wte": "token",
     "wpe": "position",
@@ -29,6 +36,7 @@ NAMES = {  # in Hugging Face's checkpoints -> here
     "h.*.mlp.c_fc": "layers.*.mlp",
     "h.*.mlp.c_proj": "layers.*.mlp_output",
     "ln_f": "norm",
+    "score": "head",
     "lm_head": None,  # the token embedding's matrix once more
     "h.*.attn.bias": None,  # the causal mask, in the oldest checkpoints
     "h.*.attn.masked_bias": None,
@@ -38,27 +46,29 @@ Attention = Callable[..., Tensor]
 
 
 def build(
-    attention: Attention, *, vocabulary: int = 320, positions: int = 512, dim: int = 128, heads: int = 4,
-    layers: int = 2, dropout: float = 0.0,
+    attention: Attention, *, vocabulary: int = 320, positions: int = 512, classes: int = 0, dim: int = 128,
+    heads: int = 4, layers: int = 2, dropout: float = 0.0,
 ) -> nn.Module:  # fmt: skip
     """Return a GPT with GPT-2's initial weights."""
-    model = GPT(attention, vocabulary, positions, dim, heads, layers, dropout)
+    model = GPT(attention, vocabulary, positions, classes, dim, heads, layers, dropout)
     initialise(model, layers)
     return model
 
 
 class GPT(nn.Module):
-    """Tokens (batch, length) -> logits (batch, length, vocabulary) of each next token."""
+    """Tokens (batch, length) -> logits (batch, length, vocabulary) of each next token, or (batch, classes)."""
 
     def __init__(
-        self, attention: Attention, vocabulary: int, positions: int, dim: int, heads: int, layers: int, dropout: float
-    ) -> None:
+        self, attention: Attention, vocabulary: int, positions: int, classes: int, dim: int, heads: int, layers: int,
+        dropout: float,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.token = nn.Embedding(vocabulary, dim)
         self.position = nn.Embedding(positions, dim)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList([Layer(attention, dim, heads, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, classes, bias=False) if classes else None
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the logits; `mask` (batch, length) is False where a token is padding."""
@@ -70,6 +80,9 @@ class GPT(nn.Module):
         keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)
         for layer in self.layers:
             x = layer(x, keys)
+        if self.head is not None:
+            x = x[:, -1] if mask is None else x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
+            return self.head(self.norm(x))  # (batch, classes)
         return F.linear(self.norm(x), self.token.weight)  # (batch, length, vocabulary)
 
 
@@ -117,6 +130,7 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "vocabulary": config["vocab_size"],
         "positions": config["n_positions"],
+        "classes": _checkpoint.classes(config, "GPT2ForSequenceClassification"),
         "dim": config["n_embd"],
         "heads": config["n_head"],
         "layers": config["n_layer"],

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harness.errors import Unavailable, UserError
 from suites.attention import flex, formula, sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math
+from suites.pretraining._windows import BOS, EOS, PAD
 
 IMPLEMENTATIONS = {
     formula.attention: "eager",
@@ -21,16 +22,20 @@ KINDS = {  # transformers' class -> its name for those that it has, and what it 
     "MaskedLM": ("MASKED_LM", ("input_ids", "token_type_ids", "attention_mask")),
     "CausalLM": ("CAUSAL_LM", ("input_ids", "attention_mask")),
     "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
+    "SequenceClassification": ("SEQUENCE_CLASSIFICATION", ("input_ids",)),
 }  # fmt: skip
+MARKERS = {"decoder_start_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+"""Of the tasks' rows: classes of transformers look for them, to find the token that tells what a text is."""
 
 Attention = Callable[..., Tensor]
 
 
-def build(attention: Attention, folder: str, *, pretrained: bool = True) -> nn.Module:
+def build(attention: Attention, folder: str, *, pretrained: bool = True, classes: int = 0) -> nn.Module:
     """Return the model in a checkpoint's folder; where `pretrained` is false, drawn as its config.json says.
 
-    Dropout is off, as it is in the other models unless asked for. Raise Unavailable where transformers is not there or
-    cannot run the attention, UserError for a folder that it cannot read.
+    With `classes` it tells as many classes of text apart; a head that the checkpoint has not is drawn. Dropout is off,
+    as it is in the other models unless asked for. Raise Unavailable where transformers is not there or cannot run the
+    attention, UserError for a folder that it cannot read.
     """
     if attention not in IMPLEMENTATIONS:
         raise Unavailable(f"transformers runs formula, sdpa and flex, and no attention of {attention.__module__}")
@@ -43,7 +48,9 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True) -> nn.M
     try:
         config = transformers.AutoConfig.from_pretrained(folder, use_cache=False)
         switch_dropout_off(config)
-        kind = kind_of(config)
+        kind = "SequenceClassification" if classes else kind_of(config)
+        if classes:
+            config.num_labels = classes
         maker = getattr(transformers, f"AutoModelFor{kind}")
         if pretrained:
             model = maker.from_pretrained(folder, config=config, use_safetensors=True, **choice)
@@ -56,13 +63,17 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True) -> nn.M
         raise UserError(
             f"transformers cannot read {folder}: {said}", "give a folder that save_pretrained made"
         ) from None
+    if kind == "SequenceClassification":
+        model.config.update(MARKERS)
     return Called(model.float(), KINDS[kind][1])
 
 
 def kind_of(config: Any) -> str:
-    """Return as what the model of a configuration is run: the first of KINDS that transformers has for it."""
+    """Return as what the model of a configuration is run: what was saved, or the first that transformers has for it."""
     from transformers.models.auto import modeling_auto
 
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        return "SequenceClassification"
     for kind, (name, _) in KINDS.items():
         is_known = type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING")
         # Of some encoder-decoders transformers has the decoder alone, too: not what the checkpoint is for.
@@ -85,6 +96,7 @@ class Called(nn.Module):
         super().__init__()
         self.model, self.inputs = model, inputs
 
-    def forward(self, *tensors: Tensor | None) -> Tensor:
+    def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""
-        return self.model(**dict(zip(self.inputs, tensors, strict=False))).logits
+        named = dict(zip(self.inputs, tensors, strict=False))
+        return self.model(**(named if mask is None else {**named, "attention_mask": mask})).logits

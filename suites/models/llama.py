@@ -5,6 +5,9 @@ Llama 3.1 8B, 8,030,261,248 ("8.03B"), `3.2-1b` is Llama 3.2 1B, 1,235,814,400 (
 embedding's own matrix only in the last. Rotary positions pair dimension i with i + half of the head, as the checkpoints
 of Hugging Face's transformers do, and not with its neighbour as Meta's do. Dropout, where `dropout` is not 0, follows
 the embedding and each residual branch; attention has none.
+
+With `classes` the model has, instead of that head, one that tells classes apart by the last real token, which has seen
+all the others; padding stands to the right. Transformers' LlamaForSequenceClassification does the same.
 """
 
 import math
@@ -15,27 +18,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from suites.models import _checkpoint
 from suites.models._checkpoint import joined, need, renamed
 
 SIZES = {
     "tiny": {
-        "vocabulary": 320, "positions": 512, "dim": 128, "heads": 4, "key_heads": 2, "layers": 2, "hidden": 344,
-        "theta": 10000.0, "stretch": 1.0, "epsilon": 1e-5, "tied": True, "dropout": 0.0,
+        "vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "key_heads": 2, "layers": 2,
+        "hidden": 344, "theta": 10000.0, "stretch": 1.0, "epsilon": 1e-5, "tied": True, "dropout": 0.0,
     },
     "small": {
-        "vocabulary": 320, "positions": 512, "dim": 256, "heads": 4, "key_heads": 2, "layers": 4, "hidden": 688,
-        "theta": 10000.0, "stretch": 1.0, "epsilon": 1e-5, "tied": True, "dropout": 0.0,
+        "vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "key_heads": 2, "layers": 4,
+        "hidden": 688, "theta": 10000.0, "stretch": 1.0, "epsilon": 1e-5, "tied": True, "dropout": 0.0,
     },
     "2-7b": {
-        "vocabulary": 32000, "positions": 4096, "dim": 4096, "heads": 32, "key_heads": 32, "layers": 32,
+        "vocabulary": 32000, "positions": 4096, "classes": 0, "dim": 4096, "heads": 32, "key_heads": 32, "layers": 32,
         "hidden": 11008, "theta": 10000.0, "stretch": 1.0, "epsilon": 1e-5, "tied": False, "dropout": 0.0,
     },
     "3.1-8b": {
-        "vocabulary": 128256, "positions": 131072, "dim": 4096, "heads": 32, "key_heads": 8, "layers": 32,
+        "vocabulary": 128256, "positions": 131072, "classes": 0, "dim": 4096, "heads": 32, "key_heads": 8, "layers": 32,
         "hidden": 14336, "theta": 500000.0, "stretch": 8.0, "epsilon": 1e-5, "tied": False, "dropout": 0.0,
     },
     "3.2-1b": {
-        "vocabulary": 128256, "positions": 131072, "dim": 2048, "heads": 32, "key_heads": 8, "layers": 16,
+        "vocabulary": 128256, "positions": 131072, "classes": 0, "dim": 2048, "heads": 32, "key_heads": 8, "layers": 16,
         "hidden": 8192, "theta": 500000.0, "stretch": 32.0, "epsilon": 1e-5, "tied": True, "dropout": 0.0,
     },
 }  # fmt: skip
@@ -57,40 +61,42 @@ NAMES = {  # in Hugging Face's checkpoints -> here
     "layers.*.mlp.down_proj": "layers.*.mlp_output",
     "norm": "norm",
     "lm_head": "head",
+    "score": "head",
 }
 
 Attention = Callable[..., Tensor]
 
 
 def build(
-    attention: Attention, *, vocabulary: int = 320, positions: int = 512, dim: int = 128, heads: int = 4,
-    key_heads: int = 2, layers: int = 2, hidden: int = 344, theta: float = 10000.0, stretch: float = 1.0,
-    epsilon: float = 1e-5, tied: bool = True, dropout: float = 0.0,
+    attention: Attention, *, vocabulary: int = 320, positions: int = 512, classes: int = 0, dim: int = 128,
+    heads: int = 4, key_heads: int = 2, layers: int = 2, hidden: int = 344, theta: float = 10000.0,
+    stretch: float = 1.0, epsilon: float = 1e-5, tied: bool = True, dropout: float = 0.0,
 ) -> nn.Module:  # fmt: skip
     """Return a LLaMA with its initial weights; `heads` is a multiple of `key_heads`, `hidden` SwiGLU's width."""
     if dim % heads or heads % key_heads:
         raise ValueError(f"{dim} dim, {heads} heads and {key_heads} key_heads: each must be a multiple of the next")
     layer_list = [Layer(attention, dim, heads, key_heads, hidden, epsilon, dropout) for _ in range(layers)]
     turns = rotations(positions, dim // heads, theta, stretch)
-    model = LLaMA(vocabulary, dim, layer_list, turns, epsilon, tied, dropout)
+    model = LLaMA(vocabulary, classes, dim, layer_list, turns, epsilon, tied, dropout)
     initialise(model)
     return model
 
 
 class LLaMA(nn.Module):
-    """Tokens (batch, length) -> logits (batch, length, vocabulary) of each next token."""
+    """Tokens (batch, length) -> logits (batch, length, vocabulary) of each next token, or (batch, classes)."""
 
     def __init__(
-        self, vocabulary: int, dim: int, layers: list["Layer"], rotations: Tensor, epsilon: float, tied: bool,
-        dropout: float,
+        self, vocabulary: int, classes: int, dim: int, layers: list["Layer"], rotations: Tensor, epsilon: float,
+        tied: bool, dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.classes = classes
         self.token = nn.Embedding(vocabulary, dim)
         self.register_buffer("rotations", rotations, persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(dim, epsilon)
-        self.head = None if tied else nn.Linear(dim, vocabulary, bias=False)
+        self.head = None if tied and not classes else nn.Linear(dim, classes or vocabulary, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the logits; `mask` (batch, length) is False where a token is padding."""
@@ -102,8 +108,10 @@ class LLaMA(nn.Module):
         keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)
         for layer in self.layers:
             x = layer(x, rotation, keys)
+        if self.classes:
+            x = x[:, -1] if mask is None else x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
         x = self.norm(x)
-        return F.linear(x, self.token.weight) if self.head is None else self.head(x)  # (batch, length, vocabulary)
+        return F.linear(x, self.token.weight) if self.head is None else self.head(x)  # of each token, or of the last
 
 
 class Layer(nn.Module):
@@ -193,6 +201,7 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "vocabulary": config["vocab_size"],
         "positions": config["max_position_embeddings"],
+        "classes": _checkpoint.classes(config, "LlamaForSequenceClassification"),
         "dim": config["hidden_size"],
         "heads": config["num_attention_heads"],
         "key_heads": config.get("num_key_value_heads") or config["num_attention_heads"],

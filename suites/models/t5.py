@@ -8,6 +8,10 @@ of gelu(x W) * x V (Shazeer 2020), and not `tied`, a head of its own. `small`, a
 The bias depends on the distance from query to key alone. All layers of a stack share one, which is why it is the
 stack's; cross attention has none. Dropout, where `dropout` is not 0, follows the embedding, each residual branch and
 each stack; attention and the inside of the feed-forward, where T5 has it too, have none.
+
+With `classes` the model reads a text to tell classes apart, as transformers' T5ForSequenceClassification does: the
+decoder is given the text, too, one place later, its first token twice; what it makes of the last real place, where that
+class has EOS, goes through a pooler to a head. Padding stands to the right. Dropout follows the pooler, too.
 """
 
 import math
@@ -18,40 +22,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
     "tiny": {
-        "vocabulary": 320, "dim": 128, "heads": 4, "head_dim": 32, "layers": 2, "hidden": 512, "gated": False,
-        "tied": True, "dropout": 0.0,
+        "vocabulary": 320, "classes": 0, "dim": 128, "heads": 4, "head_dim": 32, "layers": 2, "hidden": 512,
+        "gated": False, "tied": True, "dropout": 0.0,
     },
     "small": {
-        "vocabulary": 320, "dim": 256, "heads": 4, "head_dim": 64, "layers": 4, "hidden": 1024, "gated": False,
-        "tied": True, "dropout": 0.0,
+        "vocabulary": 320, "classes": 0, "dim": 256, "heads": 4, "head_dim": 64, "layers": 4, "hidden": 1024,
+        "gated": False, "tied": True, "dropout": 0.0,
     },
     "v1.0-small": {
-        "vocabulary": 32128, "dim": 512, "heads": 8, "head_dim": 64, "layers": 6, "hidden": 2048, "gated": False,
-        "tied": True, "dropout": 0.0,
+        "vocabulary": 32128, "classes": 0, "dim": 512, "heads": 8, "head_dim": 64, "layers": 6, "hidden": 2048,
+        "gated": False, "tied": True, "dropout": 0.0,
     },
     "v1.0-base": {
-        "vocabulary": 32128, "dim": 768, "heads": 12, "head_dim": 64, "layers": 12, "hidden": 3072, "gated": False,
-        "tied": True, "dropout": 0.0,
+        "vocabulary": 32128, "classes": 0, "dim": 768, "heads": 12, "head_dim": 64, "layers": 12, "hidden": 3072,
+        "gated": False, "tied": True, "dropout": 0.0,
     },
     "v1.1-small": {
-        "vocabulary": 32128, "dim": 512, "heads": 6, "head_dim": 64, "layers": 8, "hidden": 1024, "gated": True,
-        "tied": False, "dropout": 0.0,
+        "vocabulary": 32128, "classes": 0, "dim": 512, "heads": 6, "head_dim": 64, "layers": 8, "hidden": 1024,
+        "gated": True, "tied": False, "dropout": 0.0,
     },
     "v1.1-base": {
-        "vocabulary": 32128, "dim": 768, "heads": 12, "head_dim": 64, "layers": 12, "hidden": 2048, "gated": True,
-        "tied": False, "dropout": 0.0,
+        "vocabulary": 32128, "classes": 0, "dim": 768, "heads": 12, "head_dim": 64, "layers": 12, "hidden": 2048,
+        "gated": True, "tied": False, "dropout": 0.0,
     },
 }  # fmt: skip
 EPSILON = 1e-6  # of the norms, as published
 BUCKETS, FAR = 32, 128  # of distances (section 2.1): how many, and from where on all share the last
-HEAD = ("head",)
+HEAD = ("pooler", "head")
 NAMES = {  # in Hugging Face's checkpoints -> here
     "shared": "token",
     "lm_head": "head",
+    "classification_head.dense": "pooler",
+    "classification_head.out_proj": "head",
     "encoder.embed_tokens": None,  # the token embedding once more
     "encoder.block.0.layer.0.SelfAttention.relative_attention_bias": "encoder_bias.bucket",
     "encoder.block.*.layer.0.SelfAttention.q": "encoder.*.self_attention.query",
@@ -90,8 +97,9 @@ Attention = Callable[..., Tensor]
 
 
 def build(
-    attention: Attention, *, vocabulary: int = 320, dim: int = 128, heads: int = 4, head_dim: int = 32,
-    layers: int = 2, hidden: int = 512, gated: bool = False, tied: bool = True, dropout: float = 0.0,
+    attention: Attention, *, vocabulary: int = 320, classes: int = 0, dim: int = 128, heads: int = 4,
+    head_dim: int = 32, layers: int = 2, hidden: int = 512, gated: bool = False, tied: bool = True,
+    dropout: float = 0.0,
 ) -> nn.Module:  # fmt: skip
     """Return a T5 of `layers` encoder and `layers` decoder layers with its initial weights."""
 
@@ -103,19 +111,23 @@ def build(
 
     encoder = [EncoderLayer(dim, attend(), feed(), dropout) for _ in range(layers)]
     decoder = [DecoderLayer(dim, attend(), attend(), feed(), dropout) for _ in range(layers)]
-    model = T5(vocabulary, dim, heads, encoder, decoder, tied, dropout)
+    model = T5(vocabulary, classes, dim, heads, encoder, decoder, tied, dropout)
     initialise(model, head_dim)
     return model
 
 
 class T5(nn.Module):
-    """Source (batch, Ls) and target (batch, Lt) -> logits (batch, Lt, vocabulary) of each next target token."""
+    """Source (batch, Ls) and target (batch, Lt) -> logits (batch, Lt, vocabulary) of each next target token.
+
+    With `classes`: source alone -> logits (batch, classes).
+    """
 
     def __init__(
-        self, vocabulary: int, dim: int, heads: int, encoder: list["EncoderLayer"], decoder: list["DecoderLayer"],
-        tied: bool, dropout: float,
+        self, vocabulary: int, classes: int, dim: int, heads: int, encoder: list["EncoderLayer"],
+        decoder: list["DecoderLayer"], tied: bool, dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.classes = classes
         self.token = nn.Embedding(vocabulary, dim)
         self.encoder_bias = RelativeBias(heads, causal=False)
         self.encoder = nn.ModuleList(encoder)
@@ -123,14 +135,25 @@ class T5(nn.Module):
         self.decoder_bias = RelativeBias(heads, causal=True)
         self.decoder = nn.ModuleList(decoder)
         self.decoder_norm = RMSNorm(dim)
-        self.head = None if tied else nn.Linear(dim, vocabulary, bias=False)
+        if classes:
+            self.pooler = nn.Linear(dim, dim)
+            self.head = nn.Linear(dim, classes)
+        else:
+            self.head = None if tied else nn.Linear(dim, vocabulary, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, source: Tensor, target: Tensor, source_mask: Tensor | None = None, target_mask: Tensor | None = None
-    ) -> Tensor:
-        """Return the logits; the masks, (batch, Ls) and (batch, Lt), are False where a token is padding."""
-        source_keys = None if source_mask is None else source_mask[:, None, None, :]  # (batch, 1, 1, Ls)
+        self, source: Tensor, target: Tensor | None = None, mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return the logits; `mask` (batch, Ls) and `target_mask` (batch, Lt) are False where a token is padding."""
+        if self.classes:
+            if target is not None:
+                raise ValueError("this model tells classes apart; one that writes a target needs: --set classes=0")
+            target = torch.cat([source[:, :1], source[:, :-1]], dim=1)  # causal: what is real sees no padding
+        elif target is None:
+            raise ValueError("this model writes a target; one that tells classes apart needs: --set classes=N")
+        source_keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, Ls)
         target_keys = None if target_mask is None else target_mask[:, None, None, :]  # (batch, 1, 1, Lt)
         memory, bias = self.dropout(self.token(source)), self.encoder_bias(source.size(1))
         for layer in self.encoder:
@@ -140,6 +163,9 @@ class T5(nn.Module):
         for layer in self.decoder:
             x = layer(x, memory, bias, target_keys, source_keys)
         x = self.dropout(self.decoder_norm(x))  # (batch, Lt, dim)
+        if self.classes:
+            x = x[:, -1] if mask is None else x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
+            return self.head(self.dropout(torch.tanh(self.pooler(x))))  # (batch, classes)
         return F.linear(x * x.size(-1) ** -0.5, self.token.weight) if self.head is None else self.head(x)
 
 
@@ -277,6 +303,8 @@ def initialise(model: nn.Module, head_dim: int) -> None:
     for name, parameter in model.named_parameters():
         if name == "token.weight":
             nn.init.normal_(parameter)
+        elif name.endswith(".bias"):  # the pooler's and the head's: nothing else has one
+            nn.init.zeros_(parameter)
         elif "bias" in name:
             nn.init.normal_(parameter, std=model.token.embedding_dim**-0.5)
         elif "norm" not in name:
@@ -294,6 +322,7 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "vocabulary": config["vocab_size"],
+        "classes": _checkpoint.classes(config, "T5ForSequenceClassification"),
         "dim": config["d_model"],
         "heads": config["num_heads"],
         "head_dim": config["d_kv"],
@@ -307,7 +336,7 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a Hugging Face T5 under the names that they have here."""
-    found = renamed(tensors, NAMES)
+    found = renamed(tensors, NAMES, prefix="transformer.")
     if "token.weight" in found:  # an own head may be the embedding's matrix after all
         found.setdefault("head.weight", found["token.weight"])
     return found
