@@ -112,7 +112,7 @@ class Policy:
 
     def idle(self, names: Sequence[str]) -> list[str]:
         """Return the patterns that fit none of the names of cases and blocks."""
-        patterns = [item.case for item in (*self.margins, *self.allowed)]
+        patterns = [item.case for item in self.margins] + [item.case for item in self.allowed]
         return [pattern for pattern in dict.fromkeys(patterns) if not matches(pattern, names)]
 
     def to_json(self) -> dict[str, Any]:

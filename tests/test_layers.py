@@ -10,7 +10,10 @@ import pytest
 from harness.names import ROOT
 
 SHARED = [
-    *(ROOT / "harness" / f"{name}.py" for name in ("spec", "work", "metrics", "names", "wire", "errors", "checkpoint")),
+    *(
+        ROOT / "harness" / f"{name}.py"
+        for name in ("spec", "recipe", "work", "metrics", "names", "wire", "errors", "checkpoint")
+    ),
     *(ROOT / "suites/definitions").glob("*.py"),
 ]
 WORKER = [
@@ -33,7 +36,7 @@ MAY_IMPORT = {  # layer -> what its files may import beside the standard library
         "PIL", "datasets",
     },
 }  # fmt: skip
-HARNESS_IN = {"shared": {"spec", "work", "metrics", "names", "wire", "errors", "checkpoint"}}
+HARNESS_IN = {"shared": {"spec", "recipe", "work", "metrics", "names", "wire", "errors", "checkpoint"}}
 HARNESS_IN["worker"] = HARNESS_IN["shared"] | {"worker"}
 
 

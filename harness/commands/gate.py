@@ -1,5 +1,6 @@
 """`tandem gate`: has the candidate become worse than the base? Measured side by side, or two stored runs."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -110,7 +111,8 @@ def measure_and_judge(
 
 def mention_idle(rules: "Policy", asked: "Suite") -> None:
     """Say on stderr which patterns of the policy fit nothing here: right for another suite, or misspelt."""
-    from harness.gate import OVERALL, scope
+    from harness.gate import scope
+    from harness.verdict import OVERALL
 
     names = [OVERALL, *(name for block in asked.blocks for name in scope(block))]
     for pattern in rules.idle(names):

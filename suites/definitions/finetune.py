@@ -9,7 +9,7 @@ RECIPE = Recipe(learning_rate=1e-3, schedule="cosine", warmup=50, score_every=10
 
 def recipe(**changes: object) -> Recipe:
     """Return the recipe of all tasks with what one of them does otherwise."""
-    return Recipe(**{**vars(RECIPE), **changes})  # type: ignore[arg-type]
+    return Recipe(**{**vars(RECIPE), **changes})
 
 
 WORKLOADS = {
