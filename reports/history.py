@@ -46,8 +46,8 @@ def answer(found: History, series: Series) -> tuple[Cell, ...]:
 
 
 def moved(found: History, shift: Shift) -> tuple[Cell, ...]:
-    """Return by how much a level changed: as a ratio, or from what to what where there is none."""
-    if math.isfinite(shift.judgement.ratio):
+    """Return by how much a level changed, or from what to what where nothing can be said of that."""
+    if math.isfinite(shift.judgement.center):
         return (Change(judgement=shift.judgement),)
     return "from", quantity(found, shift.before), "to", quantity(found, shift.after)
 
