@@ -123,7 +123,9 @@ def to_quality(
 ) -> dict[str, dict[int, float]]:
     """Return steps and seconds until a score of `metric` reaches the goal, of the launches in which one does."""
     sign = 1.0 if METRICS[metric].better == "higher" else -1.0
-    reached = {launch: [step for step in curve if sign * curve[step] >= sign * goal] for launch, curve in curves.items()}
+    reached = {
+        launch: [step for step in curve if sign * curve[step] >= sign * goal] for launch, curve in curves.items()
+    }
     steps = {launch: float(min(found)) for launch, found in reached.items() if found}
     times = observed.get("step_seconds", {})
     seconds = {launch: count * times[launch] for launch, count in steps.items() if launch in times}

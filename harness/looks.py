@@ -1,7 +1,7 @@
 """Looks: the rule of the gate. Launches so far -> a decision, or how many launches it still wants. Pure.
 
-An effect is log(candidate / base), or of a share candidate - base, turned so that above 0 is worse; one a launch. Decisions fall after 5, 8
-and 11 launches, each at a third of the error probability (Bonferroni), so that looking three times is paid for. A
+An effect is log(candidate / base), or of a share candidate - base, turned so that above 0 is worse; there is one a
+launch. Decisions fall after 5, 8 and 11 launches, each at a third of the error probability (Bonferroni), so that looking three times is paid for. A
 failure found at a look counts only if as many fresh launches show it again (docs/gating.md).
 """
 
@@ -80,9 +80,7 @@ def together(effects: Sequence[Launches], controls: Sequence[Launches], margin: 
     return in_halves(effects, weights, [mean(half, weights) for half in parts(controls)], math.log1p(margin))
 
 
-def between(
-    base: Sequence[Launches], candidate: Sequence[Launches], margin: float, scale: Scale = "ratio"
-) -> Decision:
+def between(base: Sequence[Launches], candidate: Sequence[Launches], margin: float, scale: Scale = "ratio") -> Decision:
     """Return what the values of two sessions (of ratios their logs) say in the mean over their cases.
 
     There is no control, so `margin` must hold what sessions stray.

@@ -1,4 +1,4 @@
-"""The running comparison of a block: log ratios of its variants to the baseline, of shares differences, one a launch."""
+"""The running comparison of a block: log ratios to the baseline, of shares differences, one a launch."""
 
 from collections.abc import Sequence
 from statistics import median

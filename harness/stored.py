@@ -57,7 +57,9 @@ def of_sessions(base: Figures, candidate: Figures, block: Block, case: Case, pol
         elif before or after:
             stray = DRIFT if METRICS[metric].noise == "timed" else 0.0
             margin = max(policy.margin(metric, case.id, block.name), stray)
-            yield decided(replace(blank, metric=metric), looks.between([before], [after], margin, METRICS[metric].scale))
+            yield decided(
+                replace(blank, metric=metric), looks.between([before], [after], margin, METRICS[metric].scale)
+            )
     yield from counts(blank, base, case, candidate, case)
 
 
