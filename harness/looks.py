@@ -2,7 +2,8 @@
 
 An effect is log(candidate / base), or of a share candidate - base, turned so that above 0 is worse; there is one a
 launch. Decisions fall after 5, 8 and 11 launches, each at a third of the error probability (Bonferroni), so that
-looking three times is paid for. A failure found at a look counts only if as many fresh launches show it again (docs/gating.md).
+looking three times is paid for. A failure found at a look counts only if as many fresh launches show it again
+(docs/gating.md).
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import StringIO
@@ -117,7 +118,7 @@ def test_shares_are_compared_by_their_difference_in_points() -> None:
     assert (found.verdict, math.isnan(found.ratio)) == ("better", True)
     assert judge(effects, 0.01, "lower", scale="difference").verdict == "worse"
     assert judge([0.001, 0.002, 0.0], 0.01, "higher", scale="difference").verdict == "same"
-    assert judge([0.0, 0.02, 0.01], 0.01, "higher", scale="difference").needed
+    assert judge([0.0, 0.03, 0.01], 0.01, "higher", scale="difference").needed
 
 
 def test_two_sessions_of_shares_are_judged_by_welchs_t_on_the_shares() -> None:
@@ -186,8 +187,8 @@ def test_a_gate_says_points(tmp_path: Path) -> None:
     assert {item.verdict for item in verdicts} == {"fail"}
     assert all(item.difference == pytest.approx(-0.05, abs=0.002) and math.isnan(item.ratio) for item in verdicts)
     text = terminal.render(document_of([made], ["gate"]), width=250, color=False)
-    assert "✗ -5.0 pp (-5.1 to -4.9)" in text or "✗ -4.9" in text
-    assert "1.000 pp" in text
+    assert re.search(r"✗ -[45]\.\d+ pp \(-", text)
+    assert " 1 pp " in text
 
 
 @pytest.mark.parametrize(
@@ -209,10 +210,10 @@ def test_as_good_is_said_where_the_bad_end_is_within_the_margin(effects: list[fl
 @pytest.mark.parametrize(
     ("effects", "words"),
     [
-        ([0.04, 0.042, 0.038], "+4.00 pp (+3.50 to +4.50)"),
+        ([0.04, 0.042, 0.038], "+4.0 pp (+3.5 to +4.5)"),
         ([-0.04, -0.046, -0.034], "-4.0 pp (-5.5 to -2.5)"),
         ([0.0, 0.0], "same (0.00 pp)"),
-        ([0.0, 0.02, 0.01], "unsure (-1.5 to +3.5 pp), about"),
+        ([0.0, 0.03, 0.01], "unsure (-2.5 to +5.1 pp), about"),
         ([0.01], "unsure, one launch"),
     ],
 )

@@ -58,22 +58,17 @@ def shared(frame: Frame, cases: Sequence[Case], metrics: Sequence[str]) -> str |
 
 def front(frame: Frame, cases: Sequence[Case], *metrics: str) -> list[Case]:
     """Return the cases to which no other is preferable: as good in all metrics, and better in one."""
-    ranks = {
-        case: [
-            (frame.center(case, metric) or 0.0) * (1 if METRICS[metric].better == "higher" else -1)
-            for metric in metrics
-        ]
+    signs = [1 if METRICS[metric].better == "higher" else -1 for metric in metrics]
+    ranks = [
+        [sign * (frame.center(case, metric) or 0.0) for sign, metric in zip(signs, metrics, strict=True)]
         for case in cases
-    }
-    return [
-        case
-        for case in cases
-        if not any(
-            all(theirs >= own for theirs, own in zip(ranks[other], ranks[case], strict=True))
-            and ranks[other] != ranks[case]
-            for other in cases
-        )
     ]
+    return [case for case, own in zip(cases, ranks, strict=True) if not any(is_beyond(other, own) for other in ranks)]
+
+
+def is_beyond(other: Sequence[float], own: Sequence[float]) -> bool:
+    """Tell whether one is at least as high in everything, and higher in something."""
+    return other != own and all(theirs >= mine for theirs, mine in zip(other, own, strict=True))
 
 
 def named(pairs: Sequence[Pair], cases: Sequence[Case]) -> str:

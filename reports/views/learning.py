@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from statistics import fmean
 
+from harness.metrics import METRICS
 from harness.spec import Block, Case
 from harness.stats import Estimate, estimate
 from reports.document import Chart, Mark, Quantity, Section, Table
@@ -25,13 +26,15 @@ def learning(frame: Frame, block: Block) -> list[Chart | Table]:
     """Return the curves of a block over steps and over seconds, then the table; nothing from a single score."""
     cases = [case for case in block.cases if frame.figures.is_measured(case)]
     metric = frame.figures.stated(*cases)
-    curves = {case: found for case in cases if metric and len(found := curve(frame, case, metric)) > 1}
+    curves = [(case, found) for case in cases if metric and len(found := curve(frame, case, metric)) > 1]
     if metric is None or not curves:
         return []
-    name, hardware = heading(metric), frame.hardware(*curves)
-    seeds = max(found.n for points in curves.values() for found in points.values())
+    name, hardware = heading(metric), frame.hardware(*(case for case, _ in curves))
+    seeds = max(found.n for _, points in curves for found in points.values())
     band = band_of(seeds)
-    unit = next(quantity.unit for case in curves if (quantity := frame.quantity(case, metric)))
+    unit = METRICS[metric].unit
+    times = [frame.center(case, "step_seconds") for case, _ in curves]
+    seconds = [time for time in times if time] if all(times) else []
     charts = [
         Chart(
             kind="curves",
@@ -40,16 +43,18 @@ def learning(frame: Frame, block: Block) -> list[Chart | Table]:
             at=at,
             value=name,
             unit=unit,
-            marks=tuple(mark for case, points in curves.items() for mark in marks(case, points, scale)),
+            marks=tuple(
+                mark for (case, points), each in zip(curves, scale, strict=True) for mark in marks(case, points, each)
+            ),
             hardware=hardware,
         )
-        for at, scale in (("steps", dict.fromkeys(curves, 1.0)), ("seconds of training", seconds(frame, *curves)))
+        for at, scale in (("steps", [1.0] * len(curves)), ("seconds of training", seconds))
         if scale
     ]
-    every = sorted({step for points in curves.values() for step in points})
+    every = sorted({step for _, points in curves for step in points})
     shown = [*every[: -1 : (len(every) - 2) // (ROWS - 1) + 1], every[-1]]
-    rows = tuple((step, *(cell(points.get(step), unit) for points in curves.values())) for step in shown)
-    columns = ("steps", *(case.variant.name for case in curves))
+    rows = tuple((step, *(cell(points.get(step), unit) for _, points in curves)) for step in shown)
+    columns = ("steps", *(case.variant.name for case, _ in curves))
     title = f"{name[0].upper()}{name[1:]} over steps: {block.name} ({band})"
     return [*charts, Table(title=title, columns=columns, rows=rows, hardware=hardware)]
 
@@ -75,17 +80,11 @@ def band_of(seeds: int) -> str:
     return f"mean of {seeds} seeds with {'its 95 % interval' if seeds >= FEWEST else 'their range'}"
 
 
-def seconds(frame: Frame, *cases: Case) -> dict[Case, float]:
-    """Return the seconds of a step of each case; nothing where one is not known."""
-    found = {case: center for case in cases if (center := frame.center(case, "step_seconds"))}
-    return found if len(found) == len(cases) else {}
-
-
-def marks(case: Case, points: Curve, scale: Mapping[Case, float]) -> list[Mark]:
-    """Return the points of a curve, `scale` for each step apart."""
+def marks(case: Case, points: Curve, scale: float) -> list[Mark]:
+    """Return the points of a curve, a step as long as `scale`."""
     return [
         Mark(
-            at=step * scale[case], value=found.center, series=case.variant.name,
+            at=step * scale, value=found.center, series=case.variant.name,
             low=found.low if found.has_interval else None, high=found.high if found.has_interval else None,
         )
         for step, found in points.items()
