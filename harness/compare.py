@@ -183,6 +183,8 @@ def judge_pair(base: Case, case: Case, name: str, found: Figures, warnings: Sequ
     if metric.noise == "exact":
         return stats.judge_exact([*found.of(base, name).values()], [*found.of(case, name).values()], warnings)
     effects = [*effects_of(base, case, name, found).values()]
+    if UNREACHED in [warning.code for warning in warnings]:  # those that did reach it are not a fair sample
+        return stats.undecided(math.nan, len(effects), warnings)
     return stats.judge(effects, metric.margin, metric.better, warnings, metric.scale)
 
 
@@ -244,12 +246,12 @@ def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[B
             missed = list(unreached(metric.name, (base, case), (candidate, case)))
             if not missed and not (before and after):
                 continue
-            if metric.noise == "exact":
+            if missed:
+                judgement = stats.undecided(math.nan, min(len(before), len(after)), [*warnings, *missed])
+            elif metric.noise == "exact":
                 judgement = stats.judge_exact(before, after, warnings)
             else:
-                judgement = stats.judge_unpaired(
-                    before, after, metric.margin, metric.better, [*warnings, *missed], metric.scale
-                )
+                judgement = stats.judge_unpaired(before, after, metric.margin, metric.better, warnings, metric.scale)
             yield Comparison(
                 block=block.name, case=case.id, baseline=base.run.id, candidate=candidate.run.id, metric=metric.name,
                 judgement=judgement,

@@ -12,9 +12,7 @@ from scipy.special import stdtrit
 CONFIDENCE = 0.95
 POWER = 0.80  # `detectable` is the change that would be caught 4 times in 5
 FARTHEST_LOOK = 1000  # launches beyond which nobody will go to settle a verdict
-UNSETTLED = "no steady state"
-UNREACHED = "not reached"
-VOIDING = (UNSETTLED, UNREACHED)  # the codes of the warnings that take a verdict away
+UNSETTLED, UNREACHED = VOIDING = ("no steady state", "not reached")  # the codes of warnings that take a verdict away
 
 Verdict = Literal["better", "worse", "same", "unsure", "different"]
 Better = Literal["lower", "higher", "neither"]

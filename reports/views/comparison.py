@@ -30,7 +30,8 @@ def answers(frame: Frame) -> list[Note]:
         )
         notes.append(says(where, over.candidate, over.baseline, best))
     for block in frame.run.suite.blocks:
-        notes += [answer(frame, block), *quality_note(frame, block)]
+        if len(block.cases) > 1:
+            notes += [answer(frame, block), *quality_note(frame, block)]
     if frame.run.suite.seeds == 1 and frame.figures.stated(*frame.run.suite.cases):
         notes.append(Note(parts=("quality was scored from one seed, which establishes nothing: `--set seeds=5`",)))
     failed = [case for case in frame.run.suite.cases if not frame.figures.is_measured(case)]
