@@ -114,8 +114,7 @@ def curves_of(points: pd.DataFrame, launches: Launches, run: Run) -> Curves:
 
 def target_of(workload: Workload) -> tuple[str, float] | None:
     """Return the metric and the value that the workload's recipe asks for, if it does."""
-    recipe = getattr(workload, "recipe", None)
-    return recipe.goal if recipe else None
+    return workload.recipe.goal
 
 
 def to_quality(

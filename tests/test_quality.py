@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -42,11 +41,7 @@ FAMILIES = {"bert": (0.95, 3e6, 0.97), "gpt": (0.90, 2e6, 1.00), "llama": (0.89,
 
 def aimed(workload: Workload, target: str) -> Workload:
     """Return the workload with a target in its recipe."""
-    if hasattr(workload, "recipe"):
-        return replace(workload, recipe=replace(workload.recipe, target=target))
-    found, (metric, value) = replace(workload), target.split(":")
-    object.__setattr__(found, "recipe", SimpleNamespace(goal=(metric, float(value))))
-    return found
+    return replace(workload, recipe=replace(workload.recipe, target=target))
 
 
 def work(model: str = "bert") -> Workload:
