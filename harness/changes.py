@@ -9,7 +9,7 @@ import numpy as np
 from ruptures import KernelCPD
 from scipy.special import betaincinv
 
-from harness.stats import POWER, Launches, log_ratio, quantile
+from harness.stats import POWER, Launches, Scale, log_ratio, quantile
 
 FALSE_ALARMS = 0.05  # share of series without any change, of normal noise, in which one is found, at most
 SEGMENT = 2  # runs that a level lasts at least: a single odd run is no change
@@ -37,13 +37,13 @@ def exact_changes(values: Sequence[float]) -> Changes:
     return Changes(at=at, detectable=0.0, is_ratio=False)
 
 
-def level_changes(values: Sequence[float]) -> Changes:
-    """Return where the level of noisy values changed; of their logarithms, where all are positive.
+def level_changes(values: Sequence[float], scale: Scale = "ratio") -> Changes:
+    """Return where the level of noisy values changed; of ratios that of their logarithms, where all are positive.
 
     `values` are finite, and FEWEST at least. The best places for each number of changes are exact (dynamic
     programming); each number has to explain more than it would by chance, with all its places to choose from.
     """
-    is_ratio = all(value > 0 for value in values)
+    is_ratio = scale == "ratio" and all(value > 0 for value in values)
     series = np.asarray([log_ratio(1.0, value) for value in values] if is_ratio else values, dtype=float)
     series = series - series.mean()
     count = len(series)

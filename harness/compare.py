@@ -8,13 +8,13 @@ from typing import Any
 
 from harness import stats
 from harness.errors import UserError
-from harness.figures import Figures
-from harness.metrics import COMPILED, METRICS, SPREAD
+from harness.figures import Figures, target_of
+from harness.metrics import COMPILED, METRICS, SPREAD, TO_QUALITY
 from harness.spec import Block, Case
-from harness.stats import Caution, Judgement
+from harness.stats import UNREACHED, Caution, Judgement
 from harness.store import Run
 
-COMPARED = (*SPREAD, *COMPILED)
+COMPARED = (*SPREAD, *TO_QUALITY, *COMPILED)
 DRIFT = 0.05  # docs/measuring.md, "Across runs": calibration probes must agree within this
 TWO_SESSIONS = Caution(
     code="two sessions",
@@ -169,10 +169,11 @@ def contrast(
         return
     warnings = cautions(found, base, case)
     for metric in metrics:
-        if found.of(base, metric) and found.of(case, metric):
+        missed = list(unreached(metric, (found, base), (found, case)))
+        if missed or (found.of(base, metric) and found.of(case, metric)):
             yield Comparison(
                 block=block.name, case=case.id, baseline=base.variant.name, candidate=case.variant.name, metric=metric,
-                judgement=judge_pair(base, case, metric, found, warnings),
+                judgement=judge_pair(base, case, metric, found, [*warnings, *missed]),
             )  # fmt: skip
 
 
@@ -181,24 +182,47 @@ def judge_pair(base: Case, case: Case, name: str, found: Figures, warnings: Sequ
     metric = METRICS[name]
     if metric.noise == "exact":
         return stats.judge_exact([*found.of(base, name).values()], [*found.of(case, name).values()], warnings)
-    return stats.judge([*log_ratios(base, case, name, found).values()], metric.margin, metric.better, warnings)
+    effects = [*effects_of(base, case, name, found).values()]
+    if UNREACHED in [warning.code for warning in warnings]:  # those that did reach it are not a fair sample
+        return stats.undecided(math.nan, len(effects), warnings)
+    return stats.judge(effects, metric.margin, metric.better, warnings, metric.scale)
+
+
+def unreached(metric: str, *sides: tuple[Figures, Case]) -> Iterator[Caution]:
+    """Yield the warning that a target was not reached in some launches, if `metric` is what it takes to reach it."""
+    goal = target_of(sides[0][1].workload)
+    if metric not in TO_QUALITY or goal is None:
+        return
+    missed = [(case.variant.name, *found.missed(case)) for found, case in sides]
+    if any(count for _, count, _ in missed):
+        told = ", ".join(f"in {count} of {scored} launches of {name}" for name, count, scored in missed if count)
+        yield Caution(
+            code=UNREACHED,
+            message=f"{goal[0]} {goal[1]:g} was not reached {told}",
+            remedy="more quality_steps, or a target that is easier to reach",
+        )
 
 
 def judge_together(pairs: Sequence[tuple[Case, Case]], found: Figures) -> Judgement:
     """Return the verdict on the geometric mean of the pairs' step time ratios, computed launch by launch."""
     metric = METRICS["step_seconds"]
-    together = stats.geometric_mean([log_ratios(base, case, metric.name, found) for base, case in pairs])
+    together = stats.geometric_mean([effects_of(base, case, metric.name, found) for base, case in pairs])
     warnings = dict.fromkeys(warning for pair in pairs for warning in cautions(found, *pair))
     return stats.judge([*together.values()], metric.margin, metric.better, [*warnings])
 
 
-def log_ratios(base: Case, case: Case, metric: str, found: Figures) -> dict[int, float]:
-    """Return log(case / base) by launch: step times paired round by round, other figures launch by launch."""
+def effects_of(base: Case, case: Case, metric: str, found: Figures) -> dict[int, float]:
+    """Return log(case / base), of shares case - base, by launch: step times paired round by round."""
     if metric == "step_seconds":
         rounds, own = found.rounds.get(base.id, {}), found.rounds.get(case.id, {})
         return {launch: stats.paired_log_ratio(rounds[launch], own[launch]) for launch in rounds if launch in own}
-    values, own_values = found.of(base, metric), found.of(case, metric)
-    return {launch: stats.log_ratio(values[launch], own_values[launch]) for launch in values if launch in own_values}
+    if metric == "time_to_quality_seconds":  # steps times step time, which is known better than both quotients
+        steps, times = (effects_of(base, case, name, found) for name in ("steps_to_quality", "step_seconds"))
+        return {launch: steps[launch] + times[launch] for launch in steps if launch in times}
+    values, own_values, scale = found.of(base, metric), found.of(case, metric), METRICS[metric].scale
+    return {
+        launch: stats.effect(values[launch], own_values[launch], scale) for launch in values if launch in own_values
+    }
 
 
 def cautions(found: Figures, *cases: Case) -> list[Caution]:
@@ -219,12 +243,15 @@ def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[B
         warnings = [*dict.fromkeys(cautions(base, case) + cautions(candidate, case)), TWO_SESSIONS]
         for metric in map(METRICS.__getitem__, COMPARED):
             before, after = ([*side.of(case, metric.name).values()] for side in (base, candidate))
-            if not (before and after):
+            missed = list(unreached(metric.name, (base, case), (candidate, case)))
+            if not missed and not (before and after):
                 continue
-            if metric.noise == "exact":
+            if missed:
+                judgement = stats.undecided(math.nan, min(len(before), len(after)), [*warnings, *missed])
+            elif metric.noise == "exact":
                 judgement = stats.judge_exact(before, after, warnings)
             else:
-                judgement = stats.judge_unpaired(before, after, metric.margin, metric.better, warnings)
+                judgement = stats.judge_unpaired(before, after, metric.margin, metric.better, warnings, metric.scale)
             yield Comparison(
                 block=block.name, case=case.id, baseline=base.run.id, candidate=candidate.run.id, metric=metric.name,
                 judgement=judgement,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness import gate, looks
-from harness.compare import log_ratios
+from harness.compare import effects_of
 from harness.faults import AGAIN, BASE, BROKEN, CONTROL, GROWN, GROWTH, LEVELS, SCALED, WHOLE, WRONG, slower
 from harness.figures import Figures
 from harness.looks import Decision
@@ -101,7 +101,7 @@ def diagnosis(found: Figures, seed: int = 0) -> Diagnosis:
 
 def shared(base: Case, others: Sequence[Case], metric: str, found: Figures) -> dict[str, list[float]]:
     """Return variant -> log(variant / base) in the launches that all of them were measured in."""
-    by_case = {case.variant.name: log_ratios(base, case, metric, found) for case in others if case != base}
+    by_case = {case.variant.name: effects_of(base, case, metric, found) for case in others if case != base}
     launches = sorted(set.intersection(*map(set, by_case.values()))) if by_case else []
     return {name: [effects[launch] for launch in launches] for name, effects in by_case.items() if launches}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import TABLE
+from harness.metrics import METRICS, QUALITY, TABLE
 from harness.outcome import earlier
-from harness.spec import Case
+from harness.spec import Case, Workload
 from harness.store import Run
 
 MEASURED = ("ok", "interrupted")  # the outcomes whose figures count
@@ -33,9 +33,23 @@ class Figures:
     losses: Mapping[str, Mapping[int, float]]
     """Case -> step -> training loss, of the first launch."""
 
+    curves: Mapping[str, Mapping[str, Mapping[int, ByLaunch]]]
+    """Case -> metric -> launch -> step -> score after that many steps; a curve ends with the launch's figure."""
+
     def of(self, case: Case, metric: str) -> ByLaunch:
         """Return the values by launch; empty where none was observed."""
         return self.launches.get(case.id, {}).get(metric, {})
+
+    def missed(self, case: Case) -> tuple[int, int]:
+        """Return in how many launches the recipe's target was not reached, and in how many it was scored."""
+        goal = target_of(case.workload)
+        scored = self.of(case, goal[0]) if goal else {}
+        return len(scored.keys() - self.of(case, "steps_to_quality").keys()), len(scored)
+
+    def stated(self, *cases: Case) -> str | None:
+        """Return the metric by which the quality of cases is told: the first that their task scores."""
+        scored = (metric for case in cases for metric in self.launches.get(case.id, {}) if metric in QUALITY)
+        return next(scored, None)
 
     def is_measured(self, case: Case) -> bool:
         """Tell whether the case's figures count: it did not fail."""
@@ -47,14 +61,15 @@ def figures(run: Run) -> Figures:
     samples = complete(run)
     is_step = samples["metric"] == "step_seconds"
     is_loss = samples["metric"] == "training_loss"
-    curves = samples[is_loss]
+    is_point = ~is_step & ~is_loss & (samples["step"] > 0)  # of a learning curve; the figure has step 0
+    losses_seen = samples[is_loss]
     turns = samples[is_step & (samples["round"] > 0)]  # round 0 is outside the mirrored rounds
     rounds = quantiles(turns, ["case", "launch", "round"], 0.5)
     reduced = (
         quantiles(rounds, ["case", "launch"], 0.5).assign(metric="step_seconds"),
         quantiles(turns, ["case", "launch"], 0.9).assign(metric="step_p90_seconds"),
-        quantiles(samples[~is_step & ~is_loss & (samples["step"] == 0)], ["case", "metric", "launch"], 0.5),
-        curves.drop_duplicates(["case", "launch"], keep="last"),  # of a curve, where it ends
+        quantiles(samples[~is_step & ~is_loss & ~is_point], ["case", "metric", "launch"], 0.5),
+        losses_seen.drop_duplicates(["case", "launch"], keep="last"),  # of a curve, where it ends
     )
     launches: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for frame in reduced:
@@ -64,15 +79,56 @@ def figures(run: Run) -> Figures:
     for case, launch, number, value in lines(rounds, "case", "launch", "round", "value"):
         by_round[case][launch][number] = value
     losses: dict[str, dict[int, float]] = defaultdict(dict)
-    for case, step, loss in lines(curves[curves["launch"] == 1], "case", "step", "value"):
+    for case, step, loss in lines(losses_seen[losses_seen["launch"] == 1], "case", "step", "value"):
         losses[case][step] = loss
+    curves = curves_of(samples[is_point], launches, run)
+    for case in run.suite.cases:
+        if goal := target_of(case.workload):
+            launches[case.id] |= to_quality(curves[case.id][goal[0]], launches[case.id], *goal)
     return Figures(
         run=run,
         outcomes={outcome["case"]: outcome for outcome in run.outcomes},
         launches={case: derive(found) for case, found in launches.items()},
         rounds=by_round,
         losses=losses,
+        curves=curves,
     )
+
+
+Curves = dict[str, dict[str, dict[int, dict[int, float]]]]
+Launches = Mapping[str, Mapping[str, Mapping[int, float]]]
+
+
+def curves_of(points: pd.DataFrame, launches: Launches, run: Run) -> Curves:
+    """Return the learning curves: the scores on the way, then the figure of the launch where training ended."""
+    curves: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    for case, metric, launch, step, value in lines(points, "case", "metric", "launch", "step", "value"):
+        curves[case][metric][launch][step] = value
+    for case, found in launches.items():
+        for metric in QUALITY:
+            for launch, value in found.get(metric, {}).items():
+                end = int(found.get("steps_trained", {}).get(launch, run.suite.quality_steps))
+                curves[case][metric][launch].setdefault(end, value)
+    return curves
+
+
+def target_of(workload: Workload) -> tuple[str, float] | None:
+    """Return the metric and the value that the workload's recipe asks for, if it does."""
+    return workload.recipe.goal
+
+
+def to_quality(
+    curves: Mapping[int, Mapping[int, float]], observed: Mapping[str, ByLaunch], metric: str, goal: float
+) -> dict[str, dict[int, float]]:
+    """Return steps and seconds until a score of `metric` reaches the goal, of the launches in which one does."""
+    sign = 1.0 if METRICS[metric].better == "higher" else -1.0
+    reached = {
+        launch: [step for step in curve if sign * curve[step] >= sign * goal] for launch, curve in curves.items()
+    }
+    steps = {launch: float(min(found)) for launch, found in reached.items() if found}
+    times = observed.get("step_seconds", {})
+    seconds = {launch: count * times[launch] for launch, count in steps.items() if launch in times}
+    return {"steps_to_quality": steps, "time_to_quality_seconds": seconds}
 
 
 def complete(run: Run) -> pd.DataFrame:

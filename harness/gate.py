@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from harness import looks
-from harness.compare import log_ratios
+from harness.compare import effects_of
 from harness.figures import Figures
 from harness.looks import Decision
 from harness.metrics import METRICS, SPREAD
@@ -74,7 +74,7 @@ def of_block(found: Figures, block: Block, policy: Policy) -> Iterator[Verdict]:
         if bool(found.of(base, metric)) != bool(found.of(candidate, metric)):
             yield replace(blank, metric=metric, reason="it was observed on one side only")
         elif found.of(base, metric):
-            effects, strays = (log_ratios(base, case, metric, found) for case in (candidate, control))
+            effects, strays = (effects_of(base, case, metric, found) for case in (candidate, control))
             margin = policy.margin(metric, *scope(block))
             verdict = decided(replace(blank, metric=metric), paired(effects, strays, metric, margin))
             if unsettled and METRICS[metric].noise == "timed":
@@ -91,8 +91,8 @@ def codes(found: Figures, case: Case) -> list[str]:
 def paired(effects: Mapping[int, float], strays: Mapping[int, float], metric: str, margin: float) -> Decision:
     """Return the decision on the launches that candidate and control share."""
     launches = [launch for launch in effects if launch in strays]
-    effect, stray = (turned([logs[launch] for launch in launches], metric) for logs in (effects, strays))
-    return looks.decide(effect, stray, margin)
+    effect, stray = (turned([found[launch] for launch in launches], metric) for found in (effects, strays))
+    return looks.decide(effect, stray, margin, METRICS[metric].scale)
 
 
 def scope(block: Block) -> tuple[str, str, str]:
@@ -106,7 +106,7 @@ def of_all(found: Figures, blocks: Sequence[Block], policy: Policy) -> Iterator[
     complete = [block for block in blocks if all(map(found.is_measured, block.cases))]
     if len(complete) > 1:
         effects, strays = (
-            [[*log_ratios(block.cases[0], block.cases[place], metric, found).values()] for block in complete]
+            [[*effects_of(block.cases[0], block.cases[place], metric, found).values()] for block in complete]
             for place in (1, 2)
         )
         blank = Verdict(block=OVERALL, case=OVERALL, metric=metric)

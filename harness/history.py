@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
-    """A change of level: the last run before and the first after it, both levels, and their ratio."""
+    """A change of level: the last run before and the first after it, both levels, and how they differ."""
 
     last: Point
     first: Point
@@ -133,8 +133,8 @@ def series_of(metric: Metric, fingerprint: str | None, points: Sequence[Point]) 
     """Return the points of one machine, with their changes."""
     own = [item for item in points if item.is_sound and item.fingerprint == fingerprint]
     values = [item.value.center for item in own if item.value]
-    search = exact_changes if metric.noise == "exact" else level_changes
-    changes = search(values) if len(values) >= fewest(metric) else None
+    is_exact, is_enough = metric.noise == "exact", len(values) >= fewest(metric)
+    changes = (exact_changes(values) if is_exact else level_changes(values, metric.scale)) if is_enough else None
     return Series(
         fingerprint=fingerprint,
         line=own[0].run.environment(own[0].case).get("line", "unknown machine"),
@@ -165,7 +165,7 @@ def shifts(metric: Metric, points: Sequence[Point], values: Sequence[float], at:
 
 
 def judge(metric: Metric, before: Sequence[float], after: Sequence[float]) -> Judgement:
-    """Return the ratio of two levels, each run a value; that it is a change is known, so the margin is 0."""
+    """Return how two levels differ, each run a value; that it is a change is known, so the margin is 0."""
     if metric.noise == "exact":
         return stats.judge_exact(before, after)
-    return replace(stats.judge_unpaired(before, after, 0.0, metric.better), needed=None)
+    return replace(stats.judge_unpaired(before, after, 0.0, metric.better, scale=metric.scale), needed=None)

@@ -1,8 +1,9 @@
 """Looks: the rule of the gate. Launches so far -> a decision, or how many launches it still wants. Pure.
 
-An effect is log(candidate / base), turned so that above 0 is worse; there is one a launch. Decisions fall after 5, 8
-and 11 launches, each at a third of the error probability (Bonferroni), so that looking three times is paid for. A
-failure found at a look counts only if as many fresh launches show it again (docs/gating.md).
+An effect is log(candidate / base), or of a share candidate - base, turned so that above 0 is worse; there is one a
+launch. Decisions fall after 5, 8 and 11 launches, each at a third of the error probability (Bonferroni), so that
+looking three times is paid for. A failure found at a look counts only if as many fresh launches show it again
+(docs/gating.md).
 """
 
 import math
@@ -10,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.stats import POWER, Mean, mean
+from harness.stats import POWER, Mean, Scale, mean
+from harness.stats import bound as bound_of
 
 LOOKS = (5, 8, 11)
 ALPHA = 0.05  # one-sided, over all looks
@@ -20,7 +22,7 @@ Launches = Sequence[float]
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the launches so far say: effects are logs, worse above 0; NaN where nothing can be said of them."""
+    """What the launches so far say: effects are worse above 0; NaN where nothing can be said of them."""
 
     verdict: Decided
     reason: str
@@ -39,7 +41,7 @@ class Decision:
     """The smallest true effect that this look would find 4 times in 5."""
 
 
-def decide(effects: Launches, control: Launches, margin: float) -> Decision:
+def decide(effects: Launches, control: Launches, margin: float, scale: Scale = "ratio") -> Decision:
     """Return the first decision that a look gives; a failure, only as fresh launches confirm it."""
     found = Decision(
         verdict="unsure", reason=f"the first look takes {LOOKS[0]} launches, there are {len(effects)}", launches=0
@@ -47,27 +49,27 @@ def decide(effects: Launches, control: Launches, margin: float) -> Decision:
     for look in LOOKS:
         if len(effects) < look:
             return replace(found, wanted=look)
-        found = at(effects[:look], control[:look], margin, ALPHA / len(LOOKS))
+        found = at(effects[:look], control[:look], margin, ALPHA / len(LOOKS), scale)
         if found.verdict == "fail":
-            return confirmed(found, effects[look : 2 * look], control[look : 2 * look], margin)
+            return confirmed(found, effects[look : 2 * look], control[look : 2 * look], margin, scale)
         if found.verdict != "unsure":
             return found
     return found
 
 
-def at(effects: Launches, control: Launches, margin: float, alpha: float) -> Decision:
+def at(effects: Launches, control: Launches, margin: float, alpha: float, scale: Scale = "ratio") -> Decision:
     """Return what one set of launches says, each one-sided bound at `alpha`."""
-    return weighed(mean([effects]), mean([control]), math.log1p(margin), alpha, len(effects))
+    return weighed(mean([effects]), mean([control]), bound_of(margin, scale), alpha, len(effects))
 
 
-def confirmed(found: Decision, effects: Launches, control: Launches, margin: float) -> Decision:
+def confirmed(found: Decision, effects: Launches, control: Launches, margin: float, scale: Scale) -> Decision:
     """Return a failure as it stands after as many fresh launches, which decide by themselves."""
     look = found.launches
     first = f"beyond the margin in {look} launches"
     if len(effects) < look:
         reason = f"{first}, but not confirmed: {look} fresh ones were not measured"
         return replace(found, verdict="unsure", reason=reason, wanted=2 * look)
-    again = at(effects, control, margin, ALPHA)
+    again = at(effects, control, margin, ALPHA, scale)
     if again.verdict == "fail":
         return replace(again, reason=f"{first}, and again in {look} fresh ones")
     return replace(again, verdict="unsure", reason=f"{first}, but not again in {look} fresh ones")
@@ -79,14 +81,14 @@ def together(effects: Sequence[Launches], controls: Sequence[Launches], margin: 
     return in_halves(effects, weights, [mean(half, weights) for half in parts(controls)], math.log1p(margin))
 
 
-def between(base: Sequence[Launches], candidate: Sequence[Launches], margin: float) -> Decision:
-    """Return what the log values of two sessions say in the mean over their cases.
+def between(base: Sequence[Launches], candidate: Sequence[Launches], margin: float, scale: Scale = "ratio") -> Decision:
+    """Return what the values of two sessions (of ratios their logs) say in the mean over their cases.
 
     There is no control, so `margin` must hold what sessions stray.
     """
     still, share = Mean(center=0.0, error=0.0, freedom=1.0), 1 / len(base)
     weights = [share] * len(candidate) + [-share] * len(base)
-    found = in_halves([*candidate, *base], weights, [still] * 3, math.log1p(margin))
+    found = in_halves([*candidate, *base], weights, [still] * 3, bound_of(margin, scale))
     return replace(found, floor=math.nan)
 
 

@@ -15,6 +15,9 @@ class Metric:
     noise: Literal["timed", "exact", "sampled"]
     summary: str
     margin: float = 0.0
+    """By how much it may get worse: relative, or of a difference as it is (0.01 of a share is a percentage point)."""
+    scale: Literal["ratio", "difference"] = "ratio"
+    """How two values are compared; a share may be zero, and its ratio says little near 0 and near 1."""
     derive: Callable[[Mapping[str, float]], float] | None = None
     """From a launch's observed metrics; raises KeyError where one of them is missing."""
 
@@ -32,6 +35,26 @@ def memory(name: str, summary: str) -> Metric:
 def count(name: str, unit: str, summary: str) -> Metric:
     """Return a metric that repeats exactly."""
     return Metric(name=name, unit=unit, better="neither", noise="exact", summary=summary)
+
+
+def share(name: str, better: Literal["lower", "higher"], summary: str) -> Metric:
+    """Return a score between 0 and 1, compared by difference; margin one percentage point."""
+    return Metric(
+        name=name, unit="share", better=better, noise="sampled", summary=summary, margin=0.01, scale="difference"
+    )
+
+
+def reached(name: str, unit: str, noise: Literal["timed", "sampled"], summary: str) -> Metric:
+    """Return what it takes to reach the recipe's target; margin 3 %. There is none of a launch that does not."""
+    return Metric(name=name, unit=unit, better="lower", noise=noise, summary=summary, margin=0.03)
+
+
+def gap(name: str, unit: str, one: str, other: str, summary: str) -> Metric:
+    """Return a score less another of the same launch: how much better a model is at what it has seen."""
+    return Metric(
+        name=name, unit=unit, better="lower", noise="sampled", summary=summary, scale="difference",
+        derive=lambda values: values[one] - values[other],
+    )  # fmt: skip
 
 
 def error(name: str, summary: str) -> Metric:
@@ -106,22 +129,8 @@ TABLE = (
         margin=0.01,
         summary="loss on held-out data after the suite's quality_steps of training",
     ),
-    Metric(
-        name="accuracy",
-        unit="share",
-        better="higher",
-        noise="sampled",
-        margin=0.01,
-        summary="share of right answers on held-out data after the suite's quality_steps of training",
-    ),
-    Metric(
-        name="f1",
-        unit="share",
-        better="higher",
-        noise="sampled",
-        margin=0.01,
-        summary="F1 of the sub-tokens of names on held-out data after the suite's quality_steps of training",
-    ),
+    share("accuracy", "higher", "share of right answers on held-out data after the suite's quality_steps of training"),
+    share("f1", "higher", "F1 of the sub-tokens of names on held-out data after the suite's quality_steps of training"),
     Metric(
         name="bits_per_byte",
         unit="bits",
@@ -130,29 +139,25 @@ TABLE = (
         margin=0.01,
         summary="held_out_loss of a model that predicts byte after byte, in bits",
     ),
-    Metric(
-        name="character_error_rate",
-        unit="share",
-        better="lower",
-        noise="sampled",
-        margin=0.01,
-        summary="letters to insert, drop or change in the answers to held-out data, over the letters there are",
+    share(
+        "character_error_rate",
+        "lower",
+        "letters to insert, drop or change in the answers to held-out data, over the letters there are",
     ),
-    Metric(
-        name="train_accuracy",
-        unit="share",
-        better="higher",
-        noise="sampled",
-        summary="accuracy on as much of the training part, after the same training",
-    ),
+    share("train_accuracy", "higher", "accuracy on as much of the training data, of the recipe's gap"),
     Metric(
         name="train_loss",
         unit="nats",
         better="lower",
         noise="sampled",
-        summary="held_out_loss on as much of the training part, after the same training",
+        margin=0.01,
+        summary="loss on as much of the training data, of the recipe's gap",
     ),
-    Metric(name="steps_trained", unit="steps", better="neither", noise="sampled", summary="steps of training in all"),
+    gap("accuracy_gap", "share", "train_accuracy", "accuracy", "train_accuracy less accuracy"),
+    gap("loss_gap", "nats", "held_out_loss", "train_loss", "held_out_loss less train_loss"),
+    Metric(name="steps_trained", unit="steps", better="neither", noise="sampled", summary="steps trained until scored"),
+    reached("steps_to_quality", "steps", "sampled", "steps trained until a score reached the recipe's target"),
+    reached("time_to_quality_seconds", "s", "timed", "steps_to_quality times step_seconds; start and compiling apart"),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",
@@ -180,5 +185,9 @@ SPREAD = (  # what is compared and varies from launch to launch
     "held_out_loss",
     "accuracy",
     "f1",
+    "character_error_rate",
+    "bits_per_byte",
 )
+QUALITY = ("accuracy", "f1", "character_error_rate", "bits_per_byte", "held_out_loss")  # what a task may score
+TO_QUALITY = ("time_to_quality_seconds", "steps_to_quality")  # derived from the learning curve
 COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly

@@ -27,7 +27,10 @@ OUTCOME = "outcome"  # what the gate calls the way a case ended
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """By how much a metric may get worse, relative (0.05 is 5 %), in the cases or blocks that a pattern names."""
+    """By how much a metric may get worse, in the cases or blocks that a pattern names.
+
+    Relative (0.05 is 5 %); of a metric that is compared by difference, as accuracy is, in its unit (0.01 is a point).
+    """
 
     metric: str
     value: float

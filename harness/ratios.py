@@ -1,11 +1,11 @@
-"""The running comparison of a block: log ratios of its variants to the baseline, one a launch."""
+"""The running comparison of a block: log ratios to the baseline, of shares differences, one a launch."""
 
 from collections.abc import Sequence
 from statistics import median
 
-from harness.metrics import SPREAD
+from harness.metrics import METRICS, SPREAD
 from harness.spec import Block
-from harness.stats import log_ratio, paired_log_ratio
+from harness.stats import effect, paired_log_ratio
 from harness.store import Row
 
 
@@ -16,7 +16,7 @@ class Ratios:
         self.baseline = block.baseline_case.id
         self.others = [case.id for case in block.cases if case.id != self.baseline]
         self.by_metric: dict[str, dict[str, dict[int, float]]] = {}
-        """Metric -> case -> launch -> log ratio."""
+        """Metric -> case -> launch -> effect: a log ratio, or a difference."""
         self.launches = 0
 
     @property
@@ -32,13 +32,18 @@ class Ratios:
             pair = medians.get(self.baseline, {}), medians.get(case, {})
             if pair[0].keys() & pair[1].keys():
                 self.put("step_seconds", case, paired_log_ratio(*pair))
-        values = {(case, metric): value for case, _, _, _, _, metric, value in rows if metric in SPREAD[1:]}
+        values = {
+            (case, metric): value
+            for case, _, _, _, step, metric, value in rows
+            if metric in SPREAD[1:] and step == 0  # the others are points of a learning curve
+        }
         for case, metric in values:
             if case in self.others and (self.baseline, metric) in values:
-                self.put(metric, case, log_ratio(values[self.baseline, metric], values[case, metric]))
+                scale = METRICS[metric].scale
+                self.put(metric, case, effect(values[self.baseline, metric], values[case, metric], scale))
 
     def put(self, metric: str, case: str, ratio: float) -> None:
-        """Add one launch's ratio."""
+        """Add one launch's ratio or difference."""
         self.by_metric.setdefault(metric, {}).setdefault(case, {})[self.launches] = ratio
 
     def values(self) -> list[Sequence[float]]:

@@ -12,10 +12,11 @@ from scipy.special import stdtrit
 CONFIDENCE = 0.95
 POWER = 0.80  # `detectable` is the change that would be caught 4 times in 5
 FARTHEST_LOOK = 1000  # launches beyond which nobody will go to settle a verdict
-UNSETTLED = "no steady state"  # the code of the one warning of a case that takes its verdicts away
+UNSETTLED, UNREACHED = VOIDING = ("no steady state", "not reached")  # the codes of warnings that take a verdict away
 
 Verdict = Literal["better", "worse", "same", "unsure", "different"]
 Better = Literal["lower", "higher", "neither"]
+Scale = Literal["ratio", "difference"]
 Launches = NDArray[np.float64]
 
 
@@ -45,7 +46,10 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Candidate over base as a ratio, and what may be said of it; `different` is for counts without a good side."""
+    """Candidate against base, and what may be said of it; `different` is for counts without a good side.
+
+    `low` and `high` are those of the ratio, or where there is a `difference` (candidate less base) of that.
+    """
 
     ratio: float
     low: float
@@ -57,6 +61,17 @@ class Judgement:
     """About how many more launches would settle an `unsure`; None where launches would not."""
     warnings: tuple[Caution, ...] = ()
     confidence: float = CONFIDENCE
+    difference: float | None = None
+    """Of a metric that is compared by difference; its ratio is NaN."""
+
+    @property
+    def center(self) -> float:
+        """The difference if it is one, else the ratio."""
+        return self.ratio if self.difference is None else self.difference
+
+    def codes(self) -> list[str]:
+        """Return the codes of the warnings."""
+        return [warning.code for warning in self.warnings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,22 +117,44 @@ def log_ratio(base: float, candidate: float) -> float:
     return math.log(candidate) - math.log(base) if sound else math.nan
 
 
-def judge(log_ratios: Sequence[float], margin: float, better: Better, warnings: Sequence[Caution] = ()) -> Judgement:
-    """Return the verdict on one paired log ratio a launch, both sides of each measured in turns."""
-    launches = np.asarray(log_ratios, dtype=float)
-    return decide(launches, standard_error(launches), len(launches) - 1, margin, better, warnings)
+def effect(base: float, candidate: float, scale: Scale) -> float:
+    """Return what candidate is against base on a scale on which no effect is 0: a log ratio, or the difference."""
+    return log_ratio(base, candidate) if scale == "ratio" else candidate - base
+
+
+def bound(margin: float, scale: Scale) -> float:
+    """Return a margin on the scale of effects."""
+    return math.log1p(margin) if scale == "ratio" else margin
+
+
+def judge(
+    effects: Sequence[float], margin: float, better: Better, warnings: Sequence[Caution] = (), scale: Scale = "ratio"
+) -> Judgement:
+    """Return the verdict on one paired effect a launch, a log ratio or a difference, both sides measured in turns."""
+    launches = np.asarray(effects, dtype=float)
+    return decide(launches, standard_error(launches), len(launches) - 1, margin, better, warnings, scale)
 
 
 def judge_unpaired(
-    base: Sequence[float], candidate: Sequence[float], margin: float, better: Better, warnings: Sequence[Caution] = ()
+    base: Sequence[float],
+    candidate: Sequence[float],
+    margin: float,
+    better: Better,
+    warnings: Sequence[Caution] = (),
+    scale: Scale = "ratio",
 ) -> Judgement:
-    """Return the verdict on values of two sessions, one a launch (Welch's t on their logarithms)."""
-    logs = [[log_ratio(1.0, value) for value in values] for values in (base, candidate)]
-    fewest = min(map(len, logs))
+    """Return the verdict on values of two sessions, one a launch (Welch's t, of a ratio on their logarithms)."""
+    levels = [[level(value, scale) for value in values] for values in (base, candidate)]
+    fewest = min(map(len, levels))
     if fewest < 2:
-        return undecided(math.nan, fewest, (*warnings, ONE_LAUNCH))
-    effect = mean(logs, (-1.0, 1.0))
-    return decide(np.full(fewest, effect.center), effect.error, effect.freedom, margin, better, warnings)
+        return undecided(math.nan, fewest, (*warnings, ONE_LAUNCH), scale)
+    found = mean(levels, (-1.0, 1.0))
+    return decide(np.full(fewest, found.center), found.error, found.freedom, margin, better, warnings, scale)
+
+
+def level(value: float, scale: Scale) -> float:
+    """Return a value of one side so that effects are differences: its logarithm, or itself."""
+    return log_ratio(1.0, value) if scale == "ratio" else value
 
 
 def judge_exact(base: Sequence[float], candidate: Sequence[float], warnings: Sequence[Caution] = ()) -> Judgement:
@@ -135,7 +172,7 @@ def judge_exact(base: Sequence[float], candidate: Sequence[float], warnings: Seq
 ONE_LAUNCH = Caution(
     code="one launch",
     message="fewer than two launches: nothing says how much the figure varies",
-    remedy="raise --launches",
+    remedy="raise --launches, and --set seeds for what is scored",
 )
 NOT_A_NUMBER = Caution(
     code="not a number",
@@ -145,44 +182,54 @@ NOT_A_NUMBER = Caution(
 
 
 def decide(
-    logs: Launches, error: float, freedom: float, margin: float, better: Better, warnings: Sequence[Caution]
+    effects: Launches,
+    error: float,
+    freedom: float,
+    margin: float,
+    better: Better,
+    warnings: Sequence[Caution],
+    scale: Scale,
 ) -> Judgement:
-    """Return the verdict on the mean of `logs` with standard error `error` (docs/measuring.md: Ratio, Verdicts)."""
-    launches = len(logs)
-    if not np.isfinite(logs).all():
-        return undecided(math.nan, launches, (*warnings, NOT_A_NUMBER))
+    """Return the verdict on the mean of `effects` with standard error `error` (docs/measuring.md: Ratio, Verdicts)."""
+    launches, is_ratio = len(effects), scale == "ratio"
+    if not np.isfinite(effects).all():
+        return undecided(math.nan, launches, (*warnings, NOT_A_NUMBER), scale)
     if launches < 2:
-        return undecided(math.exp(logs[0]) if launches else math.nan, launches, (*warnings, ONE_LAUNCH))
-    center, bound = float(logs.mean()), math.log1p(margin)
+        one = float(effects[0]) if launches else math.nan
+        return undecided(math.exp(one) if is_ratio else one, launches, (*warnings, ONE_LAUNCH), scale)
+    center, farthest = float(effects.mean()), bound(margin, scale)
     half = quantile(0.5 + CONFIDENCE / 2, freedom) * error
-    verdict = side(center - half, center + half, bound, better)
+    verdict = side(center - half, center + half, farthest, better)
     needed = None
-    if any(warning.code == UNSETTLED for warning in warnings):
+    if any(warning.code in VOIDING for warning in warnings):
         verdict = "unsure"
     elif verdict == "unsure":
-        needed = more_launches(abs(abs(center) - bound), error, freedom, launches)
+        needed = more_launches(abs(abs(center) - farthest), error, freedom, launches)
+    caught = farthest + (quantile(0.5 + CONFIDENCE / 2, freedom) + quantile(POWER, freedom)) * error
     return Judgement(
-        ratio=math.exp(center),
-        low=math.exp(center - half),
-        high=math.exp(center + half),
+        ratio=math.exp(center) if is_ratio else math.nan,
+        difference=None if is_ratio else center,
+        low=math.exp(center - half) if is_ratio else center - half,
+        high=math.exp(center + half) if is_ratio else center + half,
         verdict=verdict,
-        detectable=math.expm1(bound + (quantile(0.5 + CONFIDENCE / 2, freedom) + quantile(POWER, freedom)) * error),
+        detectable=math.expm1(caught) if is_ratio else caught,
         launches=launches,
         needed=needed,
         warnings=tuple(warnings),
     )
 
 
-def undecided(ratio: float, launches: int, warnings: Sequence[Caution]) -> Judgement:
+def undecided(center: float, launches: int, warnings: Sequence[Caution], scale: Scale = "ratio") -> Judgement:
     """Return the judgement that says nothing but why."""
     return Judgement(
-        ratio=ratio, low=math.nan, high=math.nan, verdict="unsure", detectable=math.nan,
+        ratio=center if scale == "ratio" else math.nan, difference=None if scale == "ratio" else center,
+        low=math.nan, high=math.nan, verdict="unsure", detectable=math.nan,
         launches=launches, warnings=tuple(warnings),
     )  # fmt: skip
 
 
 def side(low: float, high: float, bound: float, better: Better) -> Verdict:
-    """Return where the interval of a log ratio lies: beyond a bound, within both, or across one."""
+    """Return where the interval of an effect lies: beyond a bound, within both, or across one."""
     if low >= -bound and high <= bound:
         return "same"
     if low <= bound and high >= -bound:

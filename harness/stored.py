@@ -11,7 +11,7 @@ from harness.figures import Figures
 from harness.metrics import METRICS, SPREAD
 from harness.policy import OUTCOME, Policy
 from harness.spec import Block, Case
-from harness.stats import log_ratio
+from harness.stats import level
 from harness.store import Run
 from harness.verdict import OVERALL, Ruling, Verdict, concluded, counts, decided, ended, turned
 
@@ -51,27 +51,29 @@ def of_sessions(base: Figures, candidate: Figures, block: Block, case: Case, pol
     if not (base.is_measured(case) and candidate.is_measured(case)):
         return
     for metric in SPREAD:
-        before, after = (logs(side, case, metric) for side in (base, candidate))
+        before, after = (levels(side, case, metric) for side in (base, candidate))
         if len(before) == len(after) == 1 and before == after:  # as the loss of one seed, where nothing has changed
             yield replace(blank, metric=metric, verdict="pass", reason="the same in the one launch of each", launches=1)
         elif before or after:
             stray = DRIFT if METRICS[metric].noise == "timed" else 0.0
             margin = max(policy.margin(metric, case.id, block.name), stray)
-            yield decided(replace(blank, metric=metric), looks.between([before], [after], margin))
+            yield decided(
+                replace(blank, metric=metric), looks.between([before], [after], margin, METRICS[metric].scale)
+            )
     yield from counts(blank, base, case, candidate, case)
 
 
 def of_all_sessions(base: Figures, candidate: Figures, cases: Sequence[Case], policy: Policy) -> Iterator[Verdict]:
     """Yield the verdict on the geometric mean of step times over the cases that both runs measured."""
     metric = "step_seconds"
-    measured = [case for case in cases if logs(base, case, metric) and logs(candidate, case, metric)]
+    measured = [case for case in cases if levels(base, case, metric) and levels(candidate, case, metric)]
     if len(measured) > 1:
-        before, after = ([logs(side, case, metric) for case in measured] for side in (base, candidate))
+        before, after = ([levels(side, case, metric) for case in measured] for side in (base, candidate))
         margin = max(policy.margin(metric, OVERALL), DRIFT)
         yield decided(Verdict(block=OVERALL, case=OVERALL, metric=metric), looks.between(before, after, margin))
 
 
-def logs(side: Figures, case: Case, metric: str) -> list[float]:
-    """Return the logs of a figure, one a launch, turned so that above is worse."""
+def levels(side: Figures, case: Case, metric: str) -> list[float]:
+    """Return a figure, one a launch, as its log where ratios are compared, turned so that above is worse."""
     values = side.of(case, metric).values() if side.is_measured(case) else ()
-    return turned([log_ratio(1.0, value) for value in values], metric)
+    return turned([level(value, METRICS[metric].scale) for value in values], metric)

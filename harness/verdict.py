@@ -23,7 +23,10 @@ Word = Literal["pass", "fail", "improved", "unsure", "error"]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gate says of one metric of one case; ratios are candidate over base, NaN where there is none."""
+    """What the gate says of one metric of one case; ratios are candidate over base, NaN where there is none.
+
+    `low` and `high` are those of the ratio, or where there is a `difference` (candidate less base) of that.
+    """
 
     block: str
     case: str
@@ -31,6 +34,7 @@ class Verdict:
     verdict: Word = "unsure"
     reason: str = ""
     ratio: float = math.nan
+    difference: float | None = None
     low: float = math.nan
     high: float = math.nan
     margin: float = math.nan
@@ -73,12 +77,18 @@ def allow(verdict: Verdict, policy: Policy, today: date) -> Verdict:
 
 
 def decided(blank: Verdict, decision: Decision) -> Verdict:
-    """Return a decision as ratios."""
+    """Return a decision as ratios, or of a metric that is compared so as differences."""
     sign = turned([1.0], blank.metric)[0]
-    low, high = sorted((math.exp(sign * decision.low), math.exp(sign * decision.high)))
+    center, *ends = (sign * value for value in (decision.center, decision.low, decision.high))
+    said = replace(blank, verdict=decision.verdict, reason=decision.reason, launches=decision.launches)
+    if METRICS[blank.metric].scale == "difference":
+        return replace(
+            said, difference=center, low=min(ends), high=max(ends), margin=decision.bound,
+            noise_floor=decision.floor, detectable=decision.detectable,
+        )  # fmt: skip
+    low, high = sorted(map(math.exp, ends))
     return replace(
-        blank, verdict=decision.verdict, reason=decision.reason, launches=decision.launches,
-        ratio=math.exp(sign * decision.center), low=low, high=high, margin=math.expm1(decision.bound),
+        said, ratio=math.exp(center), low=low, high=high, margin=math.expm1(decision.bound),
         noise_floor=math.expm1(decision.floor), detectable=math.expm1(decision.detectable),
     )  # fmt: skip
 
@@ -149,6 +159,6 @@ def ended(blank: Verdict, *outcomes: Mapping[str, Any] | None) -> Verdict:
 
 
 def turned(effects: Sequence[float], metric: str) -> list[float]:
-    """Return logs so that above 0 is worse."""
+    """Return effects, or values, so that above is worse."""
     sign = -1.0 if METRICS[metric].better == "higher" else 1.0
     return [sign * effect for effect in effects]

@@ -19,7 +19,7 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A judgement to be shown: as a ratio of the values, or of the speeds (how many times as fast)."""
+    """A judgement to be shown: as a ratio of the values, or of the speeds (how many times as fast), or a difference."""
 
     judgement: Judgement
     is_speed: bool = False
@@ -56,19 +56,24 @@ class Mark:
     low: float | None = None
     high: float | None = None
     start: float | None = None
+    name: str = ""
+    """Of a point that has one, with the interval of `at` beside it."""
+    at_low: float | None = None
+    at_high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
     """A picture of values: `text` says in words what it shows."""
 
-    kind: Literal["intervals", "waterfall", "lines", "stacked"]
+    kind: Literal["intervals", "waterfall", "lines", "stacked", "curves", "points"]
     title: str
     text: str
     at: str
     value: str
     unit: str
     marks: tuple[Mark, ...]
+    at_unit: str = ""
     hardware: tuple[str, ...] = ()
 
 

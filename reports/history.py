@@ -46,8 +46,8 @@ def answer(found: History, series: Series) -> tuple[Cell, ...]:
 
 
 def moved(found: History, shift: Shift) -> tuple[Cell, ...]:
-    """Return by how much a level changed: as a ratio, or from what to what where there is none."""
-    if math.isfinite(shift.judgement.ratio):
+    """Return by how much a level changed, or from what to what where nothing can be said of that."""
+    if math.isfinite(shift.judgement.center):
         return (Change(judgement=shift.judgement),)
     return "from", quantity(found, shift.before), "to", quantity(found, shift.after)
 
@@ -60,7 +60,8 @@ def detectable(found: History, series: Series) -> tuple[Cell, ...]:
     if series.changes and series.changes.is_ratio:
         return (f"(a lasting change of {size:.1%} halfway would be found 4 times in 5)",)
     estimate = Estimate(center=size, low=math.nan, high=math.nan, n=len(series.points))
-    return "(a lasting change of", quantity(found, estimate), "halfway would be found 4 times in 5)"
+    unit = "points" if found.metric.scale == "difference" else found.metric.unit
+    return "(a lasting change of", Quantity(estimate=estimate, unit=unit), "halfway would be found 4 times in 5)"
 
 
 def warnings(found: History) -> Iterator[Note]:

@@ -47,7 +47,14 @@ def specification(chart: Chart) -> Spec:
     axis = f"{chart.value}, {scale.label}" if scale.label else chart.value
     pairs = zip(chart.marks, quantities, strict=True)
     values = [datum(mark, quantity, scale) for mark, quantity in pairs if math.isfinite(mark.value)]
-    draw = {"intervals": intervals, "waterfall": waterfall, "lines": lines, "stacked": stacked}[chart.kind]
+    draw = {
+        "intervals": intervals,
+        "waterfall": waterfall,
+        "lines": lines,
+        "stacked": stacked,
+        "curves": curves,
+        "points": points,
+    }[chart.kind]
     return {
         "description": chart.text,
         "width": WIDTH,
@@ -69,7 +76,8 @@ def datum(mark: Mark, quantity: Quantity, scale: _words.Scale) -> Spec:
     at = _words.text(mark.at) if isinstance(mark.at, str) else mark.at
     ends = {"value": mark.value, "low": mark.low, "high": mark.high, "start": mark.start}
     found: Spec = {name: end / scale.factor for name, end in ends.items() if end is not None}
-    found |= {"at": at, "series": _words.text(mark.series), "label": label(mark, scale)}
+    found |= {name: end for name, end in (("at_low", mark.at_low), ("at_high", mark.at_high)) if end is not None}
+    found |= {"at": at, "name": _words.text(mark.name), "series": _words.text(mark.series), "label": label(mark, scale)}
     return found | {"words": f"{_words.quantity(quantity, scale)} {scale.label}"}
 
 
@@ -143,6 +151,59 @@ def lines(chart: Chart, axis: str) -> Spec:
         "mark": {"type": "line", "point": {"size": 50} if is_few else False, "strokeWidth": 2},
         "encoding": {"x": x, "y": y, "color": color, "tooltip": tooltip(chart)},
     }
+
+
+def curves(chart: Chart, axis: str) -> Spec:
+    """Return a line for each series with its points, within the band of its intervals."""
+    x: Spec = {"field": "at", "type": "quantitative", "title": chart.at, "axis": {"tickMinStep": 1}}
+    y: Spec = {"type": "quantitative", "title": axis, "scale": {"zero": False}}
+    color = {"field": "series", "type": "nominal", "sort": None}
+    band = {
+        "mark": {"type": "area", "opacity": 0.18},
+        "encoding": {"x": x, "y": {"field": "low", **y}, "y2": {"field": "high"}, "color": color},
+    }
+    line = {
+        "mark": {"type": "line", "point": {"size": 25}, "strokeWidth": 2},
+        "encoding": {"x": x, "y": {"field": "value", **y}, "color": color, "tooltip": tooltip(chart)},
+    }
+    return {"height": 240, "layer": [band, line]}
+
+
+def points(chart: Chart, axis: str) -> Spec:
+    """Return a named point for each mark, with its intervals both ways."""
+    scale = _words.scale_of([Quantity(estimate=exactly(float(mark.at)), unit=chart.at_unit) for mark in chart.marks])
+    scaled = [{"calculate": f"datum.{name} / {scale.factor}", "as": name} for name in ("at", "at_low", "at_high")]
+    title = f"{chart.at}, {scale.label}" if scale.label else chart.at
+    x: Spec = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    y: Spec = {"type": "quantitative", "title": axis, "scale": {"zero": False}}
+    across = {"x": {"field": "at_low", **x}, "x2": {"field": "at_high"}, "y": {"field": "value", **y}}
+    upright = {"x": {"field": "at", **x}, "y": {"field": "low", **y}, "y2": {"field": "high"}}
+    center: Spec = {"x": {"field": "at", **x}, "y": {"field": "value", **y}}
+    color = {"field": "series", "type": "nominal", "scale": {"domain": distinct(chart.marks), "range": PALETTE[:2]}}
+    name = {"field": "name", "type": "nominal"}
+    return {
+        "height": 300,
+        "transform": scaled,
+        "layer": [
+            {"mark": {"type": "rule", "opacity": 0.5}, "transform": known("at_low"), "encoding": across},
+            {"mark": {"type": "rule", "opacity": 0.5}, "transform": known("low"), "encoding": upright},
+            {
+                "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
+                "encoding": center | {"color": color, "tooltip": [name, *tooltip(chart)]},
+            },
+            {"mark": {"type": "text", "align": "left", "dx": 8, "dy": -8}, "encoding": center | {"text": name}},
+        ],
+    }
+
+
+def known(field: str) -> list[Spec]:
+    """Return the transform that keeps the marks whose interval is known."""
+    return [{"filter": f"isValid(datum.{field}) && isFinite(datum.{field})"}]
+
+
+def exactly(value: float) -> Estimate:
+    """Return a value without an interval."""
+    return Estimate(center=value, low=math.nan, high=math.nan, n=1)
 
 
 def stacked(chart: Chart, axis: str) -> Spec:

@@ -7,13 +7,14 @@ from itertools import chain
 from statistics import median
 
 from harness.compare import BreakEven
-from harness.stats import UNSETTLED, Judgement
+from harness.stats import VOIDING, Judgement
 from reports.document import Cell, Change, Note, Quantity, Status, Table
 
 MARKS = {"better": "✓", "worse": "✗", "same": "=", "unsure": "?", "different": "≠"}
 LEGEND = (
     "✓ better  ✗ worse  = same, within the margin  ? unsure, cannot tell  ·  "
-    "± and (low–high) are 95 % intervals over launches; 1.25x as fast = 1.25 times the work in the same time"
+    "± and (low–high) are 95 % intervals over launches; 1.25x as fast = 1.25 times the work in the same time; "
+    "pp = percentage points"
 )
 UNITS: dict[str, tuple[tuple[float, str], ...]] = {  # largest first
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -21,6 +22,7 @@ UNITS: dict[str, tuple[tuple[float, str], ...]] = {  # largest first
     "FLOP": ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")),
     "FLOP/s": ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"), (1.0, "FLOP/s")),
     "share": ((0.01, "%"),),
+    "points": ((0.01, "pp"),),
     "1": ((1.0, ""),),
 }
 FINE = 0.005  # an interval of a ratio so narrow is worth a third decimal
@@ -137,8 +139,10 @@ def number(value: float, places: int | None) -> str:
 
 
 def change(cell: Change) -> str:
-    """Return what is established: a ratio with its interval, or that there is none to give."""
+    """Return what is established: a ratio or a difference with its interval, or that there is none to give."""
     judgement = cell.judgement
+    if judgement.difference is not None:
+        return difference(judgement)
     ratio, low, high = ratios(cell)
     places = 3 if high - low < FINE else 2
     ends = f"{low:.{places}f}", f"{high:.{places}f}"
@@ -148,6 +152,33 @@ def change(cell: Change) -> str:
     if judgement.verdict == "same" or not math.isfinite(ratio):
         return f"{judgement.verdict}{interval}"
     return f"{ratio:.{places}f}x{interval}"
+
+
+def difference(found: Judgement) -> str:
+    """Return a difference of shares in percentage points."""
+    interval = f" ({span(found.low, found.high)} pp)" if math.isfinite(found.low) else ""
+    if found.verdict == "unsure":
+        return f"unsure{interval}{reason(found)}"
+    if found.verdict == "same":
+        return f"same{interval}"
+    return f"{points(found.center, places(found.low, found.high))} pp ({span(found.low, found.high)})"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval of a difference: `+0.1 to +0.7`; one without width is one number."""
+    ends = [points(end, places(low, high)) for end in (low, high)]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def places(low: float, high: float) -> int:
+    """Return the decimals that an interval of a difference is worth, in percentage points."""
+    return 2 if high - low < FINE else 1
+
+
+def points(value: float, decimals: int) -> str:
+    """Return a share as percentage points with its sign, none where it is zero."""
+    found = round(100 * value, decimals)
+    return f"{found:+.{decimals}f}" if found else f"{0:.{decimals}f}"
 
 
 def ratios(cell: Change) -> tuple[float, float, float]:
@@ -160,9 +191,10 @@ def reason(judgement: Judgement) -> str:
     """Return why a judgement is unsure, or what would settle it."""
     if judgement.needed:
         return f", about {judgement.needed} more launch{'es' * (judgement.needed > 1)}"
-    codes = [warning.code for warning in judgement.warnings]
-    if UNSETTLED in codes:
-        return f", {UNSETTLED}"
+    codes = judgement.codes()
+    for code in VOIDING:
+        if code in codes:
+            return f", {code}"
     return f", {codes[-1]}" if codes and math.isnan(judgement.low) else ""
 
 

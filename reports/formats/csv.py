@@ -12,6 +12,7 @@ COLUMNS = (
     *("run", "block", "case", "variant", "outcome", "reason"),
     *("metric", "unit", "center", "low", "high", "n"),
     *("baseline", "ratio", "ratio_low", "ratio_high", "verdict", "detectable", "launches"),
+    *("difference", "difference_low", "difference_high"),
 )
 
 
@@ -46,10 +47,11 @@ def estimate(quantity: Quantity) -> tuple[object, ...]:
 def comparison(item: Comparison | None) -> tuple[object, ...]:
     """Return the columns of a comparison, empty without one."""
     if item is None:
-        return (None,) * 7
+        return (None,) * 10
     found = item.judgement
-    figures = (known(value) for value in (found.ratio, found.low, found.high))
-    return item.baseline, *figures, found.verdict, known(found.detectable), found.launches
+    figures = [known(value) for value in (found.center, found.low, found.high)]
+    ratio, difference = (figures, [None] * 3) if found.difference is None else ([None] * 3, figures)
+    return item.baseline, *ratio, found.verdict, known(found.detectable), found.launches, *difference
 
 
 def known(value: float) -> float | None:

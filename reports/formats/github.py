@@ -33,7 +33,8 @@ def is_told(item: Verdict) -> bool:
 
 def rank(item: Verdict) -> tuple[int, float]:
     """Return where a verdict stands: failures first, the largest first."""
-    return list(LEVELS).index(item.verdict), -abs(item.ratio - 1) if item.ratio == item.ratio else 0.0
+    size = item.ratio - 1 if item.difference is None else item.difference
+    return list(LEVELS).index(item.verdict), -abs(size) if size == size else 0.0
 
 
 def line(level: str, title: str, message: str) -> str:

@@ -71,7 +71,8 @@ def judgement(item: Judgement) -> dict[str, Any]:
     """Return a judgement."""
     order = ("ratio", "low", "high", "confidence", "verdict", "detectable", "launches", "needed", "warnings")
     values = asdict(item)
-    return {name: values[name] for name in order}
+    found = {name: values[name] for name in order}
+    return found if item.difference is None else {"difference": item.difference, **found}
 
 
 def without_nan(value: Any) -> Any:

@@ -6,6 +6,7 @@ from harness.spec import Block, Case
 from harness.stats import Judgement
 from reports.document import Cell, Change, Chart, Mark, Note, Section, Status, Table, filled
 from reports.frame import Frame
+from reports.views._quality import heading, quality_change, quality_note, target_heading, time_to_target
 
 ORDER = 10
 
@@ -28,7 +29,11 @@ def answers(frame: Frame) -> list[Note]:
             f"Over {over.measured} of {over.blocks} workloads" if over.measured < over.blocks else "Over all workloads"
         )
         notes.append(says(where, over.candidate, over.baseline, best))
-    notes += [answer(frame, block) for block in frame.run.suite.blocks]
+    for block in frame.run.suite.blocks:
+        if len(block.cases) > 1:
+            notes += [answer(frame, block), *quality_note(frame, block)]
+    if frame.run.suite.seeds == 1 and frame.figures.stated(*frame.run.suite.cases):
+        notes.append(Note(parts=("quality was scored from one seed, which establishes nothing: `--set seeds=5`",)))
     failed = [case for case in frame.run.suite.cases if not frame.figures.is_measured(case)]
     if failed:
         many = f"{len(failed)} of {len(frame.run.suite.cases)} cases have no figures; the outcomes say why"
@@ -70,6 +75,8 @@ def no_gain(found: list[Comparison], baseline: str) -> str:
 
 def table(frame: Frame, block: Block) -> Table:
     """Return a row for each variant of a block."""
+    metric = frame.figures.stated(*block.cases)
+    score, target = heading(metric or "quality"), target_heading(block.workload)
     return filled(
         Table(
             title=block.name,
@@ -80,19 +87,23 @@ def table(frame: Frame, block: Block) -> Table:
                 "tokens/s",
                 "peak memory",
                 "error against float64",
-                "held-out loss",
+                score,
+                f"{score} against {block.baseline}",
+                target,
+                f"{target} against {block.baseline}",
                 "compiling pays after",
             ),
-            rows=tuple(row(frame, block, case) for case in block.cases),
+            rows=tuple(row(frame, block, case, metric) for case in block.cases),
             hardware=frame.hardware(*block.cases),
         )
     )
 
 
-def row(frame: Frame, block: Block, case: Case) -> tuple[Cell, ...]:
+def row(frame: Frame, block: Block, case: Case, metric: str | None) -> tuple[Cell, ...]:
     """Return what a variant costs and gains, or that it failed."""
     if not frame.figures.is_measured(case):
-        return (case.variant.name, Status(outcome=frame.outcome(case)["status"]), *[None] * 6)
+        return (case.variant.name, Status(outcome=frame.outcome(case)["status"]), *[None] * 9)
+    reached = frame.comparison(case, "time_to_quality_seconds")
     return (
         case.variant.name,
         speed(frame, block, case),
@@ -100,7 +111,10 @@ def row(frame: Frame, block: Block, case: Case) -> tuple[Cell, ...]:
         frame.quantity(case, "tokens_per_second"),
         frame.quantity(case, "memory_peak_bytes") or frame.quantity(case, "memory_peak_maxrss_bytes"),
         frame.quantity(case, "output_error"),
-        frame.quantity(case, "held_out_loss"),
+        frame.quantity(case, metric) if metric else None,
+        quality_change(frame, case, metric),
+        time_to_target(frame, case),
+        Change(judgement=reached.judgement) if reached else None,
         frame.break_even(block, case),
     )
 

@@ -61,23 +61,35 @@ def table(ruling: Ruling, hardware: tuple[str, ...]) -> Table:
 
 
 def cell(item: Verdict) -> Cell:
-    """Return a verdict as a cell: a ratio where there is one."""
+    """Return a verdict as a cell: a ratio or a difference where there is one."""
     if item.metric == OUTCOME or item.verdict == "error":
         return Status(outcome=item.verdict) if item.verdict in ("fail", "error") else item.verdict
     if item.verdict == "pass":  # not "same": it may as well be a little better
-        return f"pass ({item.low:.2f}–{item.high:.2f})" if math.isfinite(item.low) else "pass"
+        return f"pass ({interval(item)})" if math.isfinite(item.low) else "pass"
     return Change(
         judgement=Judgement(
             ratio=item.ratio, low=item.low, high=item.high, verdict=WORDS[item.verdict], detectable=item.detectable,
-            launches=item.launches,
+            launches=item.launches, difference=item.difference,
         )
     )  # fmt: skip
+
+
+def interval(item: Verdict) -> str:
+    """Return the interval of a verdict: of the ratio, or of the difference in percentage points."""
+    if item.difference is None:
+        return f"{item.low:.2f}–{item.high:.2f}"
+    return f"{100 * item.low:+.1f} to {100 * item.high:+.1f} pp"
 
 
 def grounds(ruling: Ruling) -> Table:
     """Return what each verdict on a figure that varies rests on."""
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (item.block, plain(item.metric), *map(share, (item.margin, item.noise_floor, item.detectable)), item.launches)
+        (
+            item.block,
+            plain(item.metric),
+            *(share(item, value) for value in (item.margin, item.noise_floor, item.detectable)),
+            item.launches,
+        )
         for item in ruling.verdicts
         if item.metric != OUTCOME and METRICS[item.metric].noise != "exact"
     )
@@ -85,9 +97,10 @@ def grounds(ruling: Ruling) -> Table:
     return Table(title="What the verdicts rest on", columns=columns, rows=rows)
 
 
-def share(value: float) -> Quantity | None:
-    """Return a share as a cell; nothing where it is not known."""
-    return None if math.isnan(value) else Quantity(estimate=estimate([value]), unit="share")
+def share(item: Verdict, value: float) -> Quantity | None:
+    """Return a share, of a difference in percentage points, as a cell; nothing where it is not known."""
+    unit = "share" if item.difference is None else "points"
+    return None if math.isnan(value) else Quantity(estimate=estimate([value]), unit=unit)
 
 
 def plain(metric: str) -> str:
