@@ -62,4 +62,5 @@ def expected_case(suite: Suite, variant: Variant, *, is_first: bool) -> float:
     """Return roughly what one variant adds to a launch; the first launch compiles cold, checks and traces."""
     compiling = (COLD_COMPILE if is_first else WARM_COMPILE) * (variant.compile != "none")
     extras = (EXTRAS + suite.quality_steps * STEP) * is_first
-    return STARTUP / 2 + compiling + extras + suite.rounds * TURN
+    explaining = (STARTUP + COLD_COMPILE * (variant.compile != "none")) * suite.explain * is_first
+    return STARTUP / 2 + compiling + extras + explaining + suite.rounds * TURN
