@@ -264,8 +264,8 @@ class Launch:
             try:
                 self.apart("reference", self.reference, "explain", write=path)
             except CaseFailure as failure:
-                for case in self.cases:
-                    self.warn(case, "no saliency", f"of the reference: {failure}", UNEXPLAINED)
+                for name in self.cases:
+                    self.warn(name, "no saliency", f"of the reference: {failure}", UNEXPLAINED)
                 return
             for case in self.cases.values():
                 self.progress.doing(self.block, self.number, case, "explain")

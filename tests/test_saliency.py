@@ -123,7 +123,7 @@ def test_a_suite_that_asks_compares_in_each_scored_launch(tmp_path):
     assert by_name["b"].value.tolist() == [0.5, 0.5]
     assert by_name["bad"].empty
     warnings = run.outcomes[2]["warnings"]
-    assert [item["code"] for item in warnings] == ["no saliency"]
+    assert "no saliency" in [item["code"] for item in warnings]
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     asked = [event["to"] for event in events if event.get("verb") == "explain" and "to" in event]
     assert len(asked) == 2 * 4  # the reference too, and none of them a process that is timed
@@ -148,4 +148,6 @@ def test_a_reference_that_fails_leaves_every_case_measured_with_a_warning(tmp_pa
     bench = Bench(tmp_path, script, launches=1)
     (tmp_path / "own.py").write_text((tmp_path / "own.py").read_text().replace(", 'reference'", ""))
     _, run = bench.run("--set", "explain=true")
-    assert [[item["code"] for item in outcome["warnings"]] for outcome in run.outcomes] == [["no saliency"]] * 2
+    codes = [{item["code"] for item in outcome["warnings"]} - {"busy machine"} for outcome in run.outcomes]
+    assert codes == [{"no saliency"}] * 2
+    assert outcomes(run) == {"a": "ok", "b": "ok"}

@@ -15,8 +15,8 @@ Batch = Callable[[int], Any]
 class Loader:
     """Index of a batch -> that batch on the device, made by other processes ahead of time.
 
-    They are forked, since what makes a batch cannot be pickled, and end with this process's group. They are started anew
-    for each epoch, unless they are persistent, and wherever an index does not follow the one before.
+    They are forked, since what makes a batch cannot be pickled, and end with this process's group. They are started
+    anew for each epoch, unless they are persistent, and wherever an index does not follow the one before.
     """
 
     def __init__(self, batch: Batch, variant: Mapping[str, Any], device: torch.device) -> None:
