@@ -8,7 +8,18 @@ from typing import Any
 from harness.errors import UserError, unknown
 from harness.spec import Block, Suite, Variant, Workload, repeated
 
-SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "seeds", "explain", "timeout"}
+SUITE_FIELDS = {
+    "launches",
+    "rounds",
+    "budget",
+    "check_steps",
+    "quality_steps",
+    "seeds",
+    "explain",
+    "fit",
+    "memory_limit",
+    "timeout",
+}
 WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings"}
 # A revision is checked out by the gate only; `model` is the workload's.
 VARIANT_FIELDS = {item.name for item in fields(Variant)} - {"name", "revision", "model"}

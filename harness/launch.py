@@ -201,7 +201,8 @@ class Launch:
 
     def recipe(self, variant: Variant) -> dict[str, Any]:
         """Return what a worker needs to build a variant of this block's workload."""
-        return self.conditions.recipe(self.block, variant, self.suite.seed_of(self.block.workload, self.number))
+        recipe = self.conditions.recipe(self.block, variant, self.suite.seed_of(self.block.workload, self.number))
+        return {**recipe, "memory_limit": self.suite.memory_limit}
 
     def compare_builds(self) -> None:
         """End every case whose first batch or initial weights are not the baseline's, bit for bit.

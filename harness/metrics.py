@@ -156,6 +156,22 @@ TABLE = (
         margin=0.01,
         summary="letters to insert, drop or change in the answers to held-out data, over the letters there are",
     ),
+    Metric(
+        name="largest_batch",
+        unit="samples",
+        better="higher",
+        noise="sampled",
+        margin=0.0625,
+        summary="largest batch that trains within the suite's memory_limit, to a sixteenth",
+    ),
+    Metric(
+        name="longest_sequence",
+        unit="tokens",
+        better="higher",
+        noise="sampled",
+        margin=0.0625,
+        summary="longest sequence that trains within the suite's memory_limit, to a sixteenth",
+    ),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",

@@ -196,6 +196,10 @@ class Suite:
     """In how many launches quality is scored: the first with the workload's seed, each further one with the next."""
     explain: bool = False
     """Whether each scored launch also compares what a variant's inputs count for its loss with float64."""
+    fit: str = ""
+    """What to find the largest of, `batch` or `length`, instead of measuring; empty measures."""
+    memory_limit: int = 0
+    """Bytes that a case may take: of its process's data on the CPU, of the device's memory on CUDA; 0 is no limit."""
     retry: bool = False
     """Whether a case that fails is given one fresh launch more, as the gate does; not one that is wrong."""
     timeout: float = 600.0
@@ -210,6 +214,12 @@ class Suite:
                 raise UserError(f"suite {self.name!r}: {name} is {getattr(self, name)!r}", "give 1 or more")
         if not is_whole(self.quality_steps) or self.quality_steps < 0:
             raise UserError(f"suite {self.name!r}: quality_steps is {self.quality_steps!r}", "give 0 or more")
+        if self.fit not in ("", "batch", "length"):
+            raise UserError(f"suite {self.name!r}: {unknown('fit', str(self.fit), ('batch', 'length'))}")
+        if not is_whole(self.memory_limit) or self.memory_limit < 0:
+            raise UserError(f"suite {self.name!r}: memory_limit is {self.memory_limit!r}", "give bytes, or 0 for none")
+        if self.fit and not self.memory_limit:
+            raise UserError(f"suite {self.name!r} looks for what fits and has no memory_limit", "give it in bytes")
         if not isinstance(self.explain, bool):
             raise UserError(f"suite {self.name!r}: explain is {self.explain!r}", "give true or false")
         for name in ("timeout", "budget"):

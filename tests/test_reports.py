@@ -110,10 +110,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def loading(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def special(tmp_path_factory: pytest.TempPathFactory) -> Run:
     block = made_suite((64,)).blocks[0]
     loaded = replace(block, variants=(replace(block.variants[0], loader="map", workers=2),))
-    return made_run(tmp_path_factory.mktemp("loading"), replace(made_suite((64,)), blocks=(loaded,)))
+    suite = replace(made_suite((64,)), blocks=(loaded,), fit="batch", memory_limit=2**30)
+    return made_run(tmp_path_factory.mktemp("special"), suite)
 
 
 @pytest.mark.parametrize("name", ["junit", "github", "summary", "terminal"])
@@ -134,10 +135,10 @@ def test_a_gates_verdicts_are_in_its_json(gate: Run) -> None:
 
 
 @pytest.mark.parametrize("name", [named.name for named in names.listing("view")])
-def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run, loading: Run) -> None:
+def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run, special: Run) -> None:
     named = names.find("view", name)
     assert isinstance(named.literal("ORDER", None), int)
-    (section,) = document_of([{"gate": gate, "loading": loading}.get(name, run)], [name]).sections
+    (section,) = document_of([{"gate": gate, "loading": special, "fit": special}.get(name, run)], [name]).sections
     assert section.question.endswith("?")
 
 

@@ -17,7 +17,7 @@ from harness import names
 from harness.errors import Unavailable, UserError
 from harness.worker import clock, compiler, machine, precision, probes, reference, weights
 from harness.worker.ability import refusing, strays, try_attention, usable_device
-from harness.worker.allocator import keep_memory
+from harness.worker.allocator import keep_memory, limit_memory
 from harness.worker.loader import EPOCH, Loader
 from harness.worker.saliency import agreement, saliency
 from harness.worker.step import TrainingStep, clipper, layers, optimizer
@@ -39,6 +39,7 @@ class Session:
         self.device = usable_device(self.variant, attention)
         if workload["accumulate"] > 1 and graphs_on_gpu(self.variant, self.device):
             raise Unavailable("CUDA graphs overwrite gradients that are accumulated (pytorch issue 169545)")
+        limit_memory(message.get("memory_limit", 0), self.device)
         self.around = getattr(attention.module(), "around", nullcontext)
         self.index = 0
         precision.switch_tf32(self.variant["precision"])
