@@ -9,7 +9,18 @@ from harness.errors import UserError, unknown
 from harness.recipe import Recipe
 from harness.spec import Block, Suite, Variant, Workload, repeated
 
-SUITE_FIELDS = {"launches", "rounds", "budget", "check_steps", "quality_steps", "seeds", "timeout"}
+SUITE_FIELDS = {
+    "launches",
+    "rounds",
+    "budget",
+    "check_steps",
+    "quality_steps",
+    "seeds",
+    "explain",
+    "fit",
+    "memory_limit",
+    "timeout",
+}
 RECIPE_FIELDS = {item.name for item in fields(Recipe)}
 WORKLOAD_FIELDS = {item.name for item in fields(Workload)} - {"settings", "recipe"}
 # A revision is checked out by the gate only; `model` is the workload's.

@@ -18,7 +18,7 @@ from harness.peer import CaseFailure, Peer
 from harness.plan import turns
 from harness.progress import Progress
 from harness.ratios import Ratios
-from harness.spec import Block, Case, Suite, Variant
+from harness.spec import Block, Case, Suite, Variant, slugify
 from harness.stopwatch import Stopwatch
 from harness.store import Recorder, Row
 from harness.training import train
@@ -26,6 +26,7 @@ from harness.wire import number_of
 
 OBSERVED_STEPS = 5
 TRACED_STEPS = 3
+UNEXPLAINED = "whether it explains itself alike is not known; read its log"
 
 
 class Launch:
@@ -56,6 +57,9 @@ class Launch:
         self.turn_steps: dict[str, int] = {}
         self.recompiles: dict[str, int] = {}
         self.sentinels = {case: sentinel.Watch() for case in self.cases}
+        self.ahead = max(variant.ahead for variant in block.variants)
+        """Batches that a loader may have made while others ran: used up untimed, by all variants alike."""
+        self.loads = any(variant.loader != "none" for variant in block.variants)
         self.turn = 0
         self.rows: list[Row] = []
 
@@ -96,6 +100,8 @@ class Launch:
             with self.watch("startup"):
                 for peer in self.peers.values():
                     peer.leave()
+            if self.suite.explain and self.number <= self.suite.seeds:
+                self.explain()
         finally:
             for peer in self.peers.values():
                 peer.kill()
@@ -201,7 +207,8 @@ class Launch:
         """Return what a worker needs to build a variant of this block's workload."""
         workload = self.block.workload
         seed, steps = self.suite.seed_of(workload, self.number), self.suite.steps_of(workload)
-        return self.conditions.recipe(self.block, variant, seed, steps)
+        recipe = self.conditions.recipe(self.block, variant, seed, steps)
+        return {**recipe, "memory_limit": self.suite.memory_limit}
 
     def compare_builds(self) -> None:
         """End every case whose first batch or initial weights are not the baseline's, bit for bit.
@@ -226,23 +233,54 @@ class Launch:
     def write_reference(self) -> tuple[Path, str | None]:
         """Run the first steps in float64 with the formula; return where they are, or why there are none."""
         path = self.recorder.work / f"{self.block.baseline_case.id}.npz"
+        self.progress.doing(self.block, self.number, self.block.baseline_case, "float64 reference")
+        with self.watch("check"):
+            try:
+                self.apart("reference", self.reference, "check", steps=self.suite.check_steps, write=str(path))
+            except CaseFailure as failure:
+                return path, f"no reference: {failure}"
+        return path, None
+
+    @property
+    def reference(self) -> Variant:
+        """The formula in float64, where the baseline runs."""
         baseline = self.block.baseline_case.variant
-        variant = Variant(
+        return Variant(
             name="reference", precision="fp64", device=baseline.device, threads=baseline.threads,
             torch=baseline.torch, revision=baseline.revision,
         )  # fmt: skip
-        self.progress.doing(self.block, self.number, self.block.baseline_case, "float64 reference")
-        with self.watch("check"):
-            peer = self.peer(f"{self.block.baseline_case.id}--reference", variant)
+
+    def apart(self, purpose: str, variant: Variant, verb: str, **fields: Any) -> dict[str, Any]:
+        """Return the reply to one request of a process of its own, which builds a variant for it."""
+        peer = self.peer(f"{self.block.baseline_case.id}--{slugify(purpose)}", variant)
+        try:
+            peer.ask("hello", self.suite.timeout, **self.conditions.greeting(variant))
+            peer.ask("build", self.suite.timeout, **self.recipe(variant))
+            return peer.ask(verb, self.suite.timeout, **fields)
+        finally:
+            peer.kill()
+
+    def explain(self) -> None:
+        """Compare how each case and float64 rank the input's positions; at the weights that this launch began with.
+
+        In processes of their own: these weights are gone after the first step, and a case that compiles is compiled
+        once more for it, which would count as its own compiling.
+        """
+        path = str(self.recorder.work / f"{self.block.baseline_case.id}.npy")
+        with self.watch("explain"):
             try:
-                peer.ask("hello", self.suite.timeout, **self.conditions.greeting(variant))
-                peer.ask("build", self.suite.timeout, **self.recipe(variant))
-                peer.ask("check", self.suite.timeout, steps=self.suite.check_steps, write=str(path))
+                self.apart("reference", self.reference, "explain", write=path)
             except CaseFailure as failure:
-                return path, f"no reference: {failure}"
-            finally:
-                peer.kill()
-        return path, None
+                for name in self.cases:
+                    self.warn(name, "no saliency", f"of the reference: {failure}", UNEXPLAINED)
+                return
+            for case in self.cases.values():
+                self.progress.doing(self.block, self.number, case, "explain")
+                try:
+                    reply = self.apart(f"explain {case.variant.name}", case.variant, "explain", against=path)
+                    self.put_all(case.id, reply["metrics"])
+                except CaseFailure as failure:
+                    self.warn(case.id, "no saliency", str(failure), UNEXPLAINED)
 
     def first_steps(self, case: Case, peer: Peer, reference: tuple[Path, str | None] | None) -> None:
         """Run a case's first steps, and compare them with the reference unless an earlier launch has."""
@@ -327,7 +365,7 @@ class Launch:
     def visit(self, number: int, case: Case, peer: Peer) -> None:
         """Take one turn."""
         began, before = perf_counter(), sentinel.look(peer.process.pid)
-        reply = peer.ask("measure", self.suite.timeout, settle=1, steps=self.turn_steps[case.id])
+        reply = peer.ask("measure", self.suite.timeout, settle=1 + self.ahead, steps=self.turn_steps[case.id])
         self.sentinels[case.id].add(before, sentinel.look(peer.process.pid))
         wall = number_of(reply["wall"])
         self.watch.add("timed", wall)
@@ -368,7 +406,7 @@ class Launch:
     def observe(self, case: Case, peer: Peer) -> None:
         """Record phases, memory and counts, in turns of their own."""
         with self.watch("observe"):
-            reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS)
+            reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS, settle=self.ahead, load=self.loads)
         refuse_strays(case, reply)
         self.put_all(case.id, reply["metrics"])
         self.recorder.fact(case.id, reply.get("facts", {}))

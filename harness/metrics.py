@@ -62,11 +62,11 @@ def error(name: str, summary: str) -> Metric:
     return Metric(name=name, unit="1", better="lower", noise="sampled", summary=summary)
 
 
-def rate(name: str, unit: str, amount: str, summary: str) -> Metric:
+def rate(name: str, unit: str, amount: str, summary: str, seconds: str = "step_seconds") -> Metric:
     """Return work over time: `amount` of a step over the seconds of a step."""
     return Metric(
         name=name, unit=unit, better="higher", noise="timed", summary=summary, margin=0.03,
-        derive=lambda values: values[amount] / values["step_seconds"],
+        derive=lambda values: values[amount] / values[seconds],
     )  # fmt: skip
 
 
@@ -86,6 +86,16 @@ TABLE = (
         better="neither",
         noise="sampled",
         summary="sum of the phases over an undivided step, taken in turns: how well they tell where its time goes",
+    ),
+    timed("load_seconds", "the batches of a step alone, mean over an epoch, its start included, nothing else going on"),
+    rate("loader_samples_per_second", "samples/s", "samples", "samples loaded a second, alone", "load_seconds"),
+    Metric(
+        name="wait_share",
+        unit="share",
+        better="lower",
+        noise="timed",
+        summary="share of a step that training waits for its batch: data_seconds over step_seconds",
+        derive=lambda values: values["data_seconds"] / values["step_seconds"],
     ),
     timed("startup_seconds", "starting the worker: interpreter and imports"),
     timed("build_seconds", "building model, optimizer and data"),
@@ -121,6 +131,14 @@ TABLE = (
     error("loss_error", "first step's loss against float64"),
     error("gradient_error", "first step's gradients against float64"),
     error("losses_error", "losses of the first steps of training against float64"),
+    Metric(
+        name="saliency_agreement",
+        unit="1",
+        better="higher",
+        noise="sampled",
+        margin=0.01,
+        summary="rank correlation of what each input position counts for the loss with that in float64",
+    ),
     Metric(
         name="held_out_loss",
         unit="nats",
@@ -158,6 +176,22 @@ TABLE = (
     Metric(name="steps_trained", unit="steps", better="neither", noise="sampled", summary="steps trained until scored"),
     reached("steps_to_quality", "steps", "sampled", "steps trained until a score reached the recipe's target"),
     reached("time_to_quality_seconds", "s", "timed", "steps_to_quality times step_seconds; start and compiling apart"),
+    Metric(
+        name="largest_batch",
+        unit="samples",
+        better="higher",
+        noise="sampled",
+        margin=0.0625,
+        summary="largest batch that trains within the suite's memory_limit, to a sixteenth",
+    ),
+    Metric(
+        name="longest_sequence",
+        unit="tokens",
+        better="higher",
+        noise="sampled",
+        margin=0.0625,
+        summary="longest sequence that trains within the suite's memory_limit, to a sixteenth",
+    ),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",

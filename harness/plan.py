@@ -62,4 +62,5 @@ def expected_launch(suite: Suite, block: Block, launch: int) -> float:
 def expected_case(suite: Suite, variant: Variant, *, is_first: bool) -> float:
     """Return roughly what one variant adds to a launch, its training apart; the first compiles cold and checks."""
     compiling = (COLD_COMPILE if is_first else WARM_COMPILE) * (variant.compile != "none")
-    return STARTUP / 2 + compiling + EXTRAS * is_first + suite.rounds * TURN
+    explaining = (STARTUP + COLD_COMPILE * (variant.compile != "none")) * suite.explain
+    return STARTUP / 2 + compiling + (EXTRAS + explaining) * is_first + suite.rounds * TURN

@@ -12,6 +12,7 @@ from typing import Any
 from harness import load, pace, start
 from harness.conditions import Conditions
 from harness.errors import UserError
+from harness.fit import fit_block
 from harness.launch import Launch
 from harness.metrics import METRICS
 from harness.outcome import is_due
@@ -40,6 +41,9 @@ def carry_out(
     start = perf_counter() - recorder.meta["seconds"].get("total", 0.0)  # what an interrupted run has spent counts
     for position, block in enumerate(suite.blocks):
         blocks_left = len(suite.blocks) - position
+        if suite.fit:
+            fit_block(suite, block, recorder, conditions, progress, watch)
+            continue
         share = suite.budget and (suite.budget - (perf_counter() - start)) / blocks_left
         carry_out_block(suite, block, recorder, conditions, progress, watch, share, is_enough)
 

@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"),
     "optimizer": ("loop", "foreach", "fused"),
     "allocator": ("default", "keep"),
+    "loader": ("none", "map", "iterable"),
     "device": ("auto", "cpu", "cuda", "mps", "xpu"),
 }
 
@@ -80,6 +81,19 @@ class Variant:
     checkpoint: bool = False
     allocator: str = "default"
     threads: int | None = None
+    loader: str = "none"
+    """Which kind of dataset torch's DataLoader draws batches from; `none` makes them in process."""
+    workers: int = 0
+    prefetch: int = 2
+    """Batches that each worker makes ahead."""
+    pinned: bool = False
+    persistent: bool = False
+    """Whether workers outlive an epoch."""
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be ready before they are asked for."""
+        return self.workers * self.prefetch
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -87,14 +101,24 @@ class Variant:
         need_text(f"variant {self.name!r}", self, "attention", "torch")
         if not isinstance(self.model, str):
             raise UserError(f"variant {self.name!r}: model is {self.model!r}", "give a name, or leave it out")
-        if not isinstance(self.checkpoint, bool):
-            raise UserError(f"variant {self.name!r}: checkpoint is {self.checkpoint!r}", "give true or false")
+        for name in ("checkpoint", "pinned", "persistent"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"variant {self.name!r}: {name} is {getattr(self, name)!r}", "give true or false")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 error = unknown(f"value of {name}", str(getattr(self, name)), choices)
                 raise UserError(f"variant {self.name!r}: {error}")
         if self.threads is not None and (not is_whole(self.threads) or self.threads < 1):
             raise UserError(f"variant {self.name!r}: threads is {self.threads!r}", "give 1 or more, or leave it out")
+        for name, least in (("workers", 0), ("prefetch", 1)):
+            if not is_whole(value := getattr(self, name)) or value < least:
+                raise UserError(
+                    f"variant {self.name!r}: {name} is {value!r}", f"give a whole number of {least} or more"
+                )
+        if self.loader == "none" and (self.workers or self.pinned):
+            raise UserError(f"variant {self.name!r} has no loader for workers or pinned memory", "--set loader=map")
+        if self.persistent and not self.workers:
+            raise UserError(f"variant {self.name!r} has no workers to be persistent", "give workers of 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +196,12 @@ class Suite:
     quality_steps: int = 50
     seeds: int = 1
     """In how many launches quality is scored: the first with the workload's seed, each further one with the next."""
+    explain: bool = False
+    """Whether each scored launch also compares what a variant's inputs count for its loss with float64."""
+    fit: str = ""
+    """What to find the largest of, `batch` or `length`, instead of measuring; empty measures."""
+    memory_limit: int = 0
+    """Bytes that a case may take: of its process's data on the CPU, of the device's memory on CUDA; 0 is no limit."""
     retry: bool = False
     """Whether a case that fails is given one fresh launch more, as the gate does; not one that is wrong."""
     timeout: float = 600.0
@@ -186,6 +216,14 @@ class Suite:
                 raise UserError(f"suite {self.name!r}: {name} is {getattr(self, name)!r}", "give 1 or more")
         if not is_whole(self.quality_steps) or self.quality_steps < 0:
             raise UserError(f"suite {self.name!r}: quality_steps is {self.quality_steps!r}", "give 0 or more")
+        if self.fit not in ("", "batch", "length"):
+            raise UserError(f"suite {self.name!r}: {unknown('fit', str(self.fit), ('batch', 'length'))}")
+        if not is_whole(self.memory_limit) or self.memory_limit < 0:
+            raise UserError(f"suite {self.name!r}: memory_limit is {self.memory_limit!r}", "give bytes, or 0 for none")
+        if self.fit and not self.memory_limit:
+            raise UserError(f"suite {self.name!r} looks for what fits and has no memory_limit", "give it in bytes")
+        if not isinstance(self.explain, bool):
+            raise UserError(f"suite {self.name!r}: explain is {self.explain!r}", "give true or false")
         for name in ("timeout", "budget"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):

@@ -3,6 +3,7 @@
 Format 1: run.json, plan.json, environments.json, outcomes.json, samples.parquet, events.jsonl, logs/ and traces/.
 Format 2: a variant has a revision and an allocator, a suite has seeds.
 Format 3: a suite has a retry, a workload has weights, a variant may have a model of its own.
+Format 4: a suite has an explain, a fit and a memory_limit, a variant a loader with its workers.
 A run is written as `.partial-<id>` with samples.jsonl and renamed when sealed. A complete run is never written again;
 an interrupted one goes back to `.partial-<id>` when it is resumed.
 """
@@ -27,8 +28,11 @@ from harness.wire import encode, portable
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 3
-PHASES = ("prepare", "startup", "build", "compile", "check", "warmup", "timed", "observe", "quality", "trace", "store")
+FORMAT = 4
+PHASES = (
+    "prepare", "startup", "build", "compile", "check", "warmup", "timed", "observe", "quality", "trace", "explain",
+    "fit", "store",
+)  # fmt: skip
 CHECKED = ("samples.parquet", "events.jsonl", "plan.json")
 COLUMNS = ("case", "launch", "round", "turn", "step", "metric", "value")
 Row = tuple[str, int, int, int, int, str, float]

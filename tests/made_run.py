@@ -140,6 +140,11 @@ def rows(suite: Suite, case: Case, draw: np.random.Generator, slower: float, noi
         for phase, share in (("data", 0.05), ("forward", 0.3), ("backward", 0.45), ("optimizer", 0.2)):
             yield once(launch, f"{phase}_seconds", mood * share)
         yield once(launch, "phases_share", 1.0)
+        if suite.fit:
+            yield once(launch, "largest_batch", 96)
+        if case.variant.loader != "none":
+            yield once(launch, "load_seconds", mood * 0.02)
+            yield once(launch, "samples", case.workload.batch)
         yield once(launch, "tokens", tokens)
         yield once(launch, "flop", tokens * 6e6)
         yield once(launch, "memory_peak_bytes", 2**28 * memory * (1 + draw.normal(0, 1e-4)))

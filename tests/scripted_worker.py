@@ -40,7 +40,12 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         name = message["variant"]["name"]
         role = name.split()[-1]  # of a side of the gate: "v1 base"
         state |= {"line": lines.get(name) or lines.get(role, {}), "draw": random.Random(f"{name}{state['launch']}")}
+        state |= {"size": message["workload"]}
     line = state.get("line", {})
+    if verb == "measure" and any(state["size"][what] > most for what, most in line.get("fits", {}).items()):
+        return fail("OutOfMemoryError")
+    if verb == "measure" and any(state["size"][what] > most for what, most in line.get("breaks", {}).items()):
+        return fail("RuntimeError")
     wanted = line.get("fail", {})
     if wanted.get("verb") == verb and wanted.get("from_launch", 1) <= state["launch"] <= wanted.get("to_launch", 99):
         return fail(wanted["how"])
@@ -67,6 +72,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         },
         "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8} | line.get("observed", {})},
         "trace": {"operators": OPERATORS, "attention_actual": "formula"},
+        "explain": {"metrics": {"saliency_agreement": line.get("agreement", 1.0)}},
         "release": {"verb": "release"},
     }[verb]  # fmt: skip
 

@@ -110,6 +110,14 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made_gate(tmp_path_factory.mktemp("gate"), Policy(allowed=allowed))
 
 
+@pytest.fixture(scope="module")
+def special(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    block = made_suite((64,)).blocks[0]
+    loaded = replace(block, variants=(replace(block.variants[0], loader="map", workers=2),))
+    suite = replace(made_suite((64,)), blocks=(loaded,), fit="batch", memory_limit=2**30)
+    return made_run(tmp_path_factory.mktemp("special"), suite)
+
+
 @pytest.mark.parametrize("name", ["junit", "github", "summary", "terminal"])
 def test_a_gate(name: str, gate: Run, golden: Callable[[str, str], None]) -> None:
     document = document_of([gate], BRIEF_GATE)
@@ -128,10 +136,10 @@ def test_a_gates_verdicts_are_in_its_json(gate: Run) -> None:
 
 
 @pytest.mark.parametrize("name", [named.name for named in names.listing("view") if named.name not in OF_SCORES])
-def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run) -> None:
+def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run, special: Run) -> None:
     named = names.find("view", name)
     assert isinstance(named.literal("ORDER", None), int)
-    (section,) = document_of([gate if name == "gate" else run], [name]).sections
+    (section,) = document_of([{"gate": gate, "loading": special, "fit": special}.get(name, run)], [name]).sections
     assert section.question.endswith("?")
 
 

@@ -55,7 +55,7 @@ def answerer() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         if verb == "build":
             state["session"] = session.Session(message)
             return state["session"].facts()  # type: ignore[no-any-return]
-        if verb not in ("check", "measure", "observe", "quality", "trace", "write"):
+        if verb not in ("check", "measure", "observe", "quality", "trace", "explain", "write"):
             raise ValueError(f"no verb {verb!r}")
         if "session" not in state:
             raise ValueError(f"{verb!r} before 'build'")

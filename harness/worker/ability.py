@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def usable_device(variant: Mapping[str, Any], attention: Named) -> Device:
         raise Unavailable(
             f"{attention.name} runs on {' or '.join(needs['device'])} only; this case runs on {device.kind}"
         )
+    if variant["pinned"] and device.kind != "cuda":
+        raise Unavailable(f"pinned memory serves copies to a CUDA device; this case runs on {device.kind}")
+    if variant["workers"] and "fork" not in get_all_start_methods():
+        raise Unavailable("the loader's workers are forked, which this system cannot do")
     if variant["compile"] != "none" and not hasattr(torch, "compile"):
         raise Unavailable(f"torch.compile needs torch 2.0 or newer; this is {torch.__version__}")
     if variant["compile"] != "none" or needs.get("compiler"):

@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._pytree import tree_flatten
 
-from harness.worker.clock import split
+from harness.worker.clock import split, timed
 from harness.worker.device import Device
 
 PHASES = ("data", "forward", "backward", "optimizer")
@@ -31,6 +31,16 @@ def phases(step: Any, indices: Sequence[int], device: Device) -> dict[str, float
     whole, *parts = (median(turn[name] for turn in turns if name in turn) for name in ("step", *PHASES))
     seconds = {f"{phase}_seconds": part for phase, part in zip(PHASES, parts, strict=True)}
     return {**seconds, "phases_share": sum(parts) / whole}
+
+
+def loading(step: Any, indices: Sequence[int], device: Device) -> dict[str, float]:
+    """Fetch the batches of steps and do nothing with them; return the mean seconds of those of a step."""
+
+    def fetch(index: int) -> None:
+        for micro in range(step.accumulate):
+            step.fetch(index * step.accumulate + micro)
+
+    return {"load_seconds": timed(fetch, indices, device)[1] / len(indices)}
 
 
 @contextmanager

@@ -10,13 +10,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness import names
 from harness.errors import Unavailable, UserError
 from harness.worker import clock, compiler, machine, precision, probes, reference, weights
 from harness.worker.ability import refusing, strays, try_attention, usable_device
-from harness.worker.allocator import keep_memory
+from harness.worker.allocator import keep_memory, limit_memory
+from harness.worker.loader import EPOCH, Loader
+from harness.worker.saliency import agreement, saliency
 from harness.worker.step import TrainingStep, clipper, layers, optimizer, scheduled, trained
 from harness.worker.trace import trace
 from harness.worker.tune import tune
@@ -37,6 +40,7 @@ class Session:
         self.device = usable_device(self.variant, attention)
         if workload["accumulate"] > 1 and graphs_on_gpu(self.variant, self.device):
             raise Unavailable("CUDA graphs overwrite gradients that are accumulated (pytorch issue 169545)")
+        limit_memory(message.get("memory_limit", 0), self.device)
         self.around = getattr(attention.module(), "around", nullcontext)
         self.index = 0
         precision.switch_tf32(self.variant["precision"])
@@ -51,12 +55,17 @@ class Session:
         if self.variant["checkpoint"]:
             for layer in layers(model, "checkpoint"):
                 layer.forward = partial(checkpointed, layer.forward)
-        work = names.find("task", workload["task"], folders).load()(
-            model, {**workload, "data": message["data"]}, self.device.torch
-        )
+        prepare = names.find("task", workload["task"], folders).load()
+        config = {**workload, "data": message["data"]}
+        work = prepare(model, config, self.device.torch)
+        fetch = work.batch
+        if self.variant["loader"] != "none":  # a forked process may only touch the CPU
+            on_cpu = work if self.device.kind == "cpu" else prepare(model, config, torch.device("cpu"))
+            fetch = Loader(on_cpu.batch, self.variant, self.device.torch)
         self.step = TrainingStep(
             model=model.train(),
             work=work,
+            fetch=fetch,
             evaluate=compiled(work.loss, model, self.variant["compile"]),
             optimizer=optimizer(trained(model), self.variant["optimizer"], self.recipe),
             clip=clipper(self.variant["optimizer"], self.recipe["clip"]),
@@ -81,7 +90,7 @@ class Session:
                 "threads": torch.get_num_threads(),
                 "weights_sha256": self.weights,
                 **({"weights_drawn": self.drawn} if self.drawn else {}),
-                "batch_sha256": digest(self.step.work.batch(0)),
+                "batch_sha256": digest(self.step.fetch(0)),
             },
             "strays": strays(self.tree),
         }
@@ -113,10 +122,17 @@ class Session:
         return {**reply, "recompiles": compiler.recompiled(), **(self.started() if is_first else {})}
 
     def observe(self, message: Message) -> dict[str, Any]:
-        """Return phases (of every second of twice `steps` steps), memory and counts."""
+        """Return phases (of every second of twice `steps` steps), memory and counts, with `load` also of loading alone.
+
+        Before them are `settle` steps, which use up what a loader has made in the meantime.
+        """
         compiling = compiler.counters()  # before the probes, which must not be counted
         with self.around():
+            for index in self.take(message.get("settle", 0)):
+                self.step(index)
             phases = probes.phases(self.step, self.take(2 * message["steps"]), self.device)
+            if message.get("load"):
+                phases |= probes.loading(self.step, self.take(EPOCH), self.device)
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(2):
                     self.step(index)
@@ -152,6 +168,15 @@ class Session:
         """Profile `steps` steps into `folder`."""
         with self.around():
             return trace(self.step, self.take(message["steps"]), self.device, Path(message["folder"]))
+
+    def explain(self, message: Message) -> dict[str, Any]:
+        """Write, before any step, the saliency of the input as the reference, or return how alike it ranks."""
+        with self.first_step():
+            found = saliency(self.step)
+        if path := message.get("write"):
+            np.save(path, found)
+            return {}
+        return {"metrics": {"saliency_agreement": agreement(np.load(message["against"]), found)}}
 
     def take(self, steps: int) -> range:
         """Return the next `steps` step indices and move on; training never repeats a step."""

@@ -21,6 +21,8 @@ class TrainingStep:
 
     model: torch.nn.Module
     work: Work
+    fetch: Callable[[int], Any]
+    """`work.batch`, or a loader of the same batches."""
     evaluate: Callable[[Any, Any], Any]
     """`work.loss`, compiled where the variant says so."""
     optimizer: torch.optim.Optimizer
@@ -46,7 +48,7 @@ class TrainingStep:
         """Run step `index`, yielding the name of each phase once it is done."""
         total = 0.0
         for micro in range(self.accumulate):
-            batch = self.work.batch(index * self.accumulate + micro)
+            batch = self.fetch(index * self.accumulate + micro)
             yield "data"
             with self.autocast:
                 loss, outputs = self.evaluate(self.model, batch)

@@ -38,7 +38,7 @@ def table(frame: Frame, block: Block, cases: list[Case]) -> Table:
     return filled(
         Table(
             title=f"{block.name}: relative errors of the first steps, losses after {steps} steps",
-            columns=("variant", *ERRORS, "allowed", "training loss", "held-out loss", "reference"),
+            columns=("variant", *ERRORS, "allowed", "training loss", "held-out loss", "explains alike", "reference"),
             rows=tuple(row(frame, case) for case in cases),
             hardware=frame.hardware(*cases),
         )
@@ -55,6 +55,7 @@ def row(frame: Frame, case: Case) -> tuple[Cell, ...]:
         Quantity(estimate=estimate([allowed]), unit="1"),
         frame.quantity(case, "training_loss"),
         frame.quantity(case, "held_out_loss"),
+        frame.quantity(case, "saliency_agreement"),
         None if reference == USUAL else reference,
     )
 
