@@ -34,7 +34,7 @@ class Figures:
     """Case -> step -> training loss, of the first launch."""
 
     curves: Mapping[str, Mapping[str, Mapping[int, ByLaunch]]]
-    """Case -> metric -> launch -> step -> score after that many steps; the figure of one that was scored at the end alone."""
+    """Case -> metric -> launch -> step -> score after that many steps; at least the figure, at the end."""
 
     def of(self, case: Case, metric: str) -> ByLaunch:
         """Return the values by launch; empty where none was observed."""
