@@ -34,7 +34,7 @@ class Figures:
     """Case -> step -> training loss, of the first launch."""
 
     curves: Mapping[str, Mapping[str, Mapping[int, ByLaunch]]]
-    """Case -> metric -> launch -> step -> score after that many steps; a curve ends with the launch's figure."""
+    """Case -> metric -> launch -> step -> score after that many steps; at least the figure, at the end."""
 
     def of(self, case: Case, metric: str) -> ByLaunch:
         """Return the values by launch; empty where none was observed."""
@@ -100,7 +100,7 @@ Launches = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
 def curves_of(points: pd.DataFrame, launches: Launches, run: Run) -> Curves:
-    """Return the learning curves: the scores on the way, then the figure of the launch where training ended."""
+    """Return the learning curves: the scores on the way, or the figure of the launch where training ended."""
     curves: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for case, metric, launch, step, value in lines(points, "case", "metric", "launch", "step", "value"):
         curves[case][metric][launch][step] = value
