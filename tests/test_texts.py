@@ -456,7 +456,7 @@ def test_a_model_learns_the_test_part_from_the_training_part(prepare, task, mode
     after = work.score(model)
     assert after == work.score(model)
     assert after["held_out_loss"] < before["held_out_loss"] / 2
-    assert before["accuracy"] < 0.6
+    assert before["accuracy"] < 0.7  # the padding tells an untrained model something: classes differ in length
     assert after["accuracy"] > 0.9
 
 
