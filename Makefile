@@ -1,9 +1,10 @@
-# `make run`: measure the suite `quick` and report. `make test`: everything that CI runs.
+# `make run`: measure the suite `quick` and report. `make test`: everything that CI runs. `make quality`: whether models
+# learn as well as they should, in 15 minutes or more.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
 
-.PHONY: run test golden clean
+.PHONY: run test quality golden clean
 
 run: $(READY)
 	@$(VENV)/bin/tandem run quick; code=$$?; \
@@ -15,6 +16,10 @@ test: $(READY)
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/python -m pytest -q
+
+quality: $(READY)
+	@mkdir -p runs/quality
+	@$(VENV)/bin/python docs/figures/quality.py runs/quality
 
 golden: $(READY)
 	@$(VENV)/bin/python -m pytest -q --update-golden tests/test_reports.py

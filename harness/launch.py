@@ -11,8 +11,9 @@ from typing import Any
 
 from harness import pace, sentinel
 from harness.conditions import Conditions
-from harness.correct import disagreement, is_as_asked
+from harness.correct import is_as_asked
 from harness.errors import UserError
+from harness.first_steps import first_steps, reference_of, write_reference
 from harness.outcome import is_owed
 from harness.peer import CaseFailure, Peer
 from harness.plan import turns
@@ -88,8 +89,8 @@ class Launch:
             self.start()
             self.build()
             self.compare_builds()
-            reference = self.write_reference() if self.unchecked & self.cases.keys() else None
-            self.each("first steps", lambda case, peer: self.first_steps(case, peer, reference))
+            reference = write_reference(self) if self.unchecked & self.cases.keys() else None
+            self.each("first steps", lambda case, peer: first_steps(self, case, peer, reference))
             if self.number <= self.suite.seeds:
                 train(self)
             self.each("warm up", self.warm_up)
@@ -230,26 +231,6 @@ class Launch:
                     reason = f"its {what} are not those of {other.variant.name}, bit for bit"
                     self.end(case, CaseFailure("wrong", reason))
 
-    def write_reference(self) -> tuple[Path, str | None]:
-        """Run the first steps in float64 with the formula; return where they are, or why there are none."""
-        path = self.recorder.work / f"{self.block.baseline_case.id}.npz"
-        self.progress.doing(self.block, self.number, self.block.baseline_case, "float64 reference")
-        with self.watch("check"):
-            try:
-                self.apart("reference", self.reference, "check", steps=self.suite.check_steps, write=str(path))
-            except CaseFailure as failure:
-                return path, f"no reference: {failure}"
-        return path, None
-
-    @property
-    def reference(self) -> Variant:
-        """The formula in float64, where the baseline runs."""
-        baseline = self.block.baseline_case.variant
-        return Variant(
-            name="reference", precision="fp64", device=baseline.device, threads=baseline.threads,
-            torch=baseline.torch, revision=baseline.revision,
-        )  # fmt: skip
-
     def apart(self, purpose: str, variant: Variant, verb: str, **fields: Any) -> dict[str, Any]:
         """Return the reply to one request of a process of its own, which builds a variant for it."""
         peer = self.peer(f"{self.block.baseline_case.id}--{slugify(purpose)}", variant)
@@ -269,7 +250,7 @@ class Launch:
         path = str(self.recorder.work / f"{self.block.baseline_case.id}.npy")
         with self.watch("explain"):
             try:
-                self.apart("reference", self.reference, "explain", write=path)
+                self.apart("reference", reference_of(self), "explain", write=path)
             except CaseFailure as failure:
                 for name in self.cases:
                     self.warn(name, "no saliency", f"of the reference: {failure}", UNEXPLAINED)
@@ -281,56 +262,6 @@ class Launch:
                     self.put_all(case.id, reply["metrics"])
                 except CaseFailure as failure:
                     self.warn(case.id, "no saliency", str(failure), UNEXPLAINED)
-
-    def first_steps(self, case: Case, peer: Peer, reference: tuple[Path, str | None] | None) -> None:
-        """Run a case's first steps, and compare them with the reference unless an earlier launch has."""
-        if reference and case.id in self.unchecked:
-            self.check(case, peer, reference)
-        else:
-            self.first_step(case, peer)
-
-    def check(self, case: Case, peer: Peer, reference: tuple[Path, str | None]) -> None:
-        """Run the first steps, the very first one cold, and compare them with the reference."""
-        path, absent = reference
-        began = perf_counter()
-        reply = peer.ask(
-            "check", self.suite.timeout, steps=self.suite.check_steps, against=None if absent else str(path),
-            same_model=case.model == self.block.workload.model,
-        )  # fmt: skip
-        self.watch.add("check", perf_counter() - began - reply["seconds"][0])
-        self.started(case, {**reply, "seconds": reply["seconds"][0]})
-        if self.is_first:
-            self.put(case.id, "cold_start_seconds", sum(reply["seconds"]))
-        for step, loss in enumerate(reply["losses"]):
-            self.put(case.id, "training_loss", number_of(loss), step=step)
-        errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}
-        self.put_all(case.id, errors)
-        note = absent or reply.get("reference")
-        self.recorder.fact(case.id, {"reference": note or "float64 formula"})
-        if note:
-            self.warn(case.id, "no reference", note, "read its speed as unchecked")
-        if reason := disagreement(errors, reply["losses"], case.variant.precision):
-            raise CaseFailure("wrong", reason)
-
-    def first_step(self, case: Case, peer: Peer) -> None:
-        """Run this process's first step, with the compile cache that launch 1 has filled."""
-        began = perf_counter()
-        reply = peer.ask("measure", self.suite.timeout, steps=1, first=True)
-        self.started(case, {**reply, "seconds": number_of(reply["wall"])})
-        self.watch.add("warmup", perf_counter() - began - number_of(reply["wall"]))
-
-    def started(self, case: Case, reply: Mapping[str, Any]) -> None:
-        """Record a first step: how long it took and what compiling took of it."""
-        self.watch.add("warmup" if case.variant.compile == "none" else "compile", reply["seconds"])
-        if case.id in self.unchecked and not self.is_first:  # its caches are half filled
-            return
-        temperature = "cold" if self.is_first else "warm"
-        self.put(case.id, f"{temperature}_first_step_seconds", reply["seconds"])
-        self.put_all(case.id, reply.get("metrics", {}))
-        compiling = reply.get("compile", {})
-        for stage in ("compile", "dynamo", "aot", "inductor"):
-            if f"{stage}_seconds" in compiling:
-                self.put(case.id, f"{temperature}_{stage}_seconds", compiling[f"{stage}_seconds"])
 
     def warm_up(self, case: Case, peer: Peer) -> None:
         """Step until two windows of steps agree, or for as long as warming up may take."""

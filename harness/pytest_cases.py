@@ -13,9 +13,11 @@ from harness import load, store
 from harness.benchmark_files import full_name
 from harness.conditions import Conditions
 from harness.errors import UserError
+from harness.first_steps import check, write_reference
 from harness.launch import Launch
 from harness.peer import CaseFailure, Peer
 from harness.progress import Progress
+from harness.run import started
 from harness.spec import Block, Case, Suite
 from harness.stopwatch import Stopwatch
 
@@ -63,14 +65,15 @@ class BlockOfTests(pytest.Collector):
         self.folder = TemporaryDirectory(prefix="tandem-")
         self.recorder = store.create(Path(self.folder.name), self.suite, sys.argv, {}, [])
         try:
-            data = load.prepare_data(self.suite, load.cache() / "data", self.folders)
-        except UserError as error:
+            plain = Conditions(
+                data=load.prepare_data(self.suite, load.cache() / "data", self.folders),
+                configs={self.block.name: load.config(self.block.workload, self.folders)},
+                folders=[*self.folders, Path.cwd()],
+            )
+            progress = Progress(self.suite, quiet=True)
+            self.conditions = started(self.suite, self.block, self.recorder, plain, progress, Stopwatch())
+        except (UserError, CaseFailure) as error:
             pytest.fail(str(error), pytrace=False)
-        self.conditions = Conditions(
-            data=data,
-            configs={self.block.name: load.config(self.block.workload, self.folders)},
-            folders=[*self.folders, Path.cwd()],
-        )
 
     def teardown(self) -> None:
         """Leave nothing behind."""
@@ -89,7 +92,7 @@ class BlockOfTests(pytest.Collector):
 
     def reference_of(self, launch: Launch) -> tuple[Path, str | None]:
         """Return the first steps in float64, computed once a block."""
-        self.reference = self.reference or launch.write_reference()
+        self.reference = self.reference or write_reference(launch)
         return self.reference
 
 
@@ -144,7 +147,7 @@ class TimedCase:
     def check(self, case: Case, peer: Peer) -> None:
         """Compare the first steps with float64."""
         assert self.launch
-        self.launch.check(case, peer, self.tests.reference_of(self.launch))
+        check(self.launch, case, peer, self.tests.reference_of(self.launch))
 
     def step(self) -> None:
         """Take one turn: a step untimed, then one by whose seconds, as its worker measured them, the clock goes on."""

@@ -22,8 +22,8 @@ def repeated(tmp_path, monkeypatch, capsys):
 
     def run(script: str, lines: dict, *arguments: object) -> str:
         (tmp_path / "script.json").write_text(json.dumps(lines))
-        runpy.run_path(str(ROOT / "docs/figures" / script))["main"](*arguments)
-        return " ".join(capsys.readouterr().out.split())
+        code = runpy.run_path(str(ROOT / "docs/figures" / script))["main"](*arguments)
+        return " ".join(f"{capsys.readouterr().out} returned {code}".split())
 
     return run
 
@@ -67,3 +67,12 @@ def test_alarms_counts_verdicts_and_what_one_after_the_other_would_say(repeated,
     assert "2 gates: {'pass': 2} " in said
     assert "step_seconds: {'pass after 5': 2}" in said
     assert "one after the other: 0 of 4 pairs are beyond 5%" in said
+
+
+@pytest.mark.parametrize(("accuracy", "code"), [(0.975, 0), (0.96, 1)])
+def test_quality_holds_the_mean_over_seeds_against_the_reference(accuracy, code, repeated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scores = {"test": {"900": {"accuracy": accuracy, "held_out_loss": 0.1}}}
+    said = repeated("quality.py", {"+sdpa": {**STEP, "scores": scores}}, tmp_path, ["images"])
+    assert f"images: accuracy {accuracy:.1%} ({accuracy:.1%} to {accuracy:.1%}) over 5 seeds, asked 97.0%" in said
+    assert said.endswith(f"returned {code}")
