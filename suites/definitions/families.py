@@ -1,9 +1,11 @@
 """Which kind of Transformer tells texts apart best, and at what speed and memory, all of one size."""
 
+from harness.recipe import Recipe
 from harness.spec import Block, Suite, Workload
 from suites.definitions._rungs import SDPA
 
 CLASSES, LENGTH = 6, 128  # of `packages`
+RECIPE = Recipe(steps=300, learning_rate=1e-3, schedule="cosine", warmup=30, score_every=50)
 SHARED = {"classes": CLASSES, "dim": 128, "heads": 4}
 MODELS = {  # parameters: within 2 % of each other, as `hidden` of llama and t5 makes up for the biases they lack
     "gpt": {**SHARED, "layers": 7, "positions": LENGTH},
@@ -30,6 +32,7 @@ def suite() -> Suite:
                     length=LENGTH,
                     data="packages",
                     settings=settings,
+                    recipe=RECIPE,
                 ),
                 variants=(SDPA,),
             )
@@ -37,5 +40,4 @@ def suite() -> Suite:
         ),
         launches=5,
         seeds=5,
-        quality_steps=300,
     )
