@@ -179,13 +179,18 @@ def contrast(
 
 def judge_pair(base: Case, case: Case, name: str, found: Figures, warnings: Sequence[Caution]) -> Judgement:
     """Return the verdict on two cases that took turns."""
-    metric = METRICS[name]
+    metric, warnings = METRICS[name], about(name, warnings)
     if metric.noise == "exact":
         return stats.judge_exact([*found.of(base, name).values()], [*found.of(case, name).values()], warnings)
     effects = [*effects_of(base, case, name, found).values()]
     if UNREACHED in [warning.code for warning in warnings]:  # those that did reach it are not a fair sample
         return stats.undecided(math.nan, len(effects), warnings)
     return stats.judge(effects, metric.margin, metric.better, warnings, metric.scale)
+
+
+def about(metric: str, warnings: Sequence[Caution]) -> list[Caution]:
+    """Return the warnings that concern a metric: that a step time never settled says nothing of what was learned."""
+    return [item for item in warnings if item.code != stats.UNSETTLED or METRICS[metric].noise == "timed"]
 
 
 def unreached(metric: str, *sides: tuple[Figures, Case]) -> Iterator[Caution]:
@@ -251,7 +256,9 @@ def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[B
             elif metric.noise == "exact":
                 judgement = stats.judge_exact(before, after, warnings)
             else:
-                judgement = stats.judge_unpaired(before, after, metric.margin, metric.better, warnings, metric.scale)
+                judgement = stats.judge_unpaired(
+                    before, after, metric.margin, metric.better, about(metric.name, warnings), metric.scale
+                )
             yield Comparison(
                 block=block.name, case=case.id, baseline=base.run.id, candidate=candidate.run.id, metric=metric.name,
                 judgement=judgement,

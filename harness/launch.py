@@ -295,9 +295,9 @@ class Launch:
 
     def visit(self, number: int, case: Case, peer: Peer) -> None:
         """Take one turn."""
-        began, before = perf_counter(), sentinel.look(peer.process.pid)
+        began, before = perf_counter(), sentinel.look(peer.process.pid, family=self.loads)
         reply = peer.ask("measure", self.suite.timeout, settle=1 + self.ahead, steps=self.turn_steps[case.id])
-        self.sentinels[case.id].add(before, sentinel.look(peer.process.pid))
+        self.sentinels[case.id].add(before, sentinel.look(peer.process.pid, family=self.loads))
         wall = number_of(reply["wall"])
         self.watch.add("timed", wall)
         self.watch.add("warmup", perf_counter() - began - wall)

@@ -11,6 +11,8 @@ from harness.errors import Unavailable, UserError, unknown
 from harness.spec import Suite, Workload
 from harness.store import checksum
 
+FIRST = ("loader", "memory_limit", "score_every")  # what other settings need, whatever the order they are given in
+
 
 def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -> tuple[Suite, list[Path]]:
     """Return the suite, with `--set` and `--vary` applied, and the folders where its path names are looked up."""
@@ -21,7 +23,7 @@ def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -
     def settings_of(workload: Workload) -> set[str]:
         return model_fields(workload, folders)
 
-    for text in settings:
+    for text in sorted(settings, key=lambda text: text.partition("=")[0] not in FIRST):
         check_values(text, folders)
         suite = adjust.set_value(suite, text, settings_of)
     for text in axes:
@@ -59,8 +61,10 @@ def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) ->
         names.find("task", block.workload.task, folders)
         names.find("data", block.workload.data, folders)
         for before in filter(None, [start.workload(block.workload)]):
-            if names.find("model", before.model, folders).reads_weights:
-                raise UserError(f"model {before.model!r} cannot be pretrained here", "give a checkpoint that has been")
+            if names.find("model", before.model, folders).reads_weights or any(item.model for item in block.variants):
+                raise UserError(f"block {block.name!r}: only own models are pretrained here", "give a checkpoint")
+            if before.weights:
+                raise UserError(f"block {block.name!r} has both weights and a start", "keep one of them")
             names.find("task", before.task, folders)
             names.find("data", before.data, folders)
         for workload in block.workloads:

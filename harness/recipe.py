@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import UserError, unknown
-from harness.metrics import METRICS
+from harness.metrics import QUALITY
 
 CHOICES = {"schedule": ("constant", "linear", "cosine"), "tune": ("full", "head", "lora")}
 WHOLE = {"steps": 0, "warmup": 0, "lora_rank": 1, "start_steps": 0, "score_every": 0, "patience": 0}
@@ -21,7 +21,7 @@ class Recipe:
     """Of training before the score; None is the suite's quality_steps."""
     learning_rate: float = 3e-4
     schedule: str = "constant"
-    """How the learning rate falls from its peak to 0 at the last step before the score; `constant` does not."""
+    """How the learning rate falls from its peak towards 0, which the step after the last would have."""
     warmup: int = 0
     """Steps in which the learning rate rises to its peak."""
     weight_decay: float = 0.1
@@ -61,6 +61,9 @@ class Recipe:
                 raise UserError(f"recipe: {name} is {value!r}", "give a number of 0 or more")
         if self.label_smoothing >= 1:
             raise UserError(f"recipe: label_smoothing is {self.label_smoothing}", "give a share below 1, such as 0.1")
+        for name in ("start", "start_data", "target"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"recipe: {name} is {getattr(self, name)!r}", "give a text, such as accuracy:0.95")
         if not isinstance(self.gap, bool):
             raise UserError(f"recipe: gap is {self.gap!r}", "give true or false")
         if self.patience and not self.score_every:
@@ -73,12 +76,15 @@ class Recipe:
         if not self.target:
             return None
         metric, _, value = self.target.partition(":")
-        if metric not in METRICS:
-            raise unknown("metric of target", metric, METRICS)
+        if metric not in QUALITY:
+            raise unknown("score of target", metric, QUALITY)
         try:
-            return metric, float(value)
+            wanted = float(value)
         except ValueError:
-            raise UserError(f"recipe: target is {self.target!r}", "write for instance accuracy:0.95") from None
+            wanted = math.nan
+        if not math.isfinite(wanted):
+            raise UserError(f"recipe: target is {self.target!r}", "write for instance accuracy:0.95")
+        return metric, wanted
 
     def points(self, steps: int) -> list[int]:
         """Return after which of `steps` steps the model is scored: every `score_every`, and at the end."""

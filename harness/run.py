@@ -24,9 +24,14 @@ from harness.stopwatch import Stopwatch
 from harness.store import Recorder
 
 
-def is_precise(block: Block, ratios: Ratios) -> bool:
-    """Tell whether a block's intervals are narrow enough to stop."""
-    return pace.is_precise(ratios.values(), METRICS["step_seconds"].margin)
+def precise(suite: Suite) -> Callable[[Block, Ratios], bool]:
+    """Return what tells whether a block may stop: its intervals are narrow enough, and all seeds are scored."""
+
+    def is_precise(block: Block, ratios: Ratios) -> bool:
+        scored = ratios.launches >= suite.seeds or suite.steps_of(block.workload) == 0
+        return scored and pace.is_precise(ratios.values(), METRICS["step_seconds"].margin)
+
+    return is_precise
 
 
 def carry_out(
@@ -35,7 +40,7 @@ def carry_out(
     conditions: Conditions,
     progress: Progress,
     watch: Stopwatch,
-    is_enough: Callable[[Block, Ratios], bool] = is_precise,
+    is_enough: Callable[[Block, Ratios], bool],
 ) -> None:
     """Measure every block until it is enough; each failure is an outcome, never an exception."""
     start = perf_counter() - recorder.meta["seconds"].get("total", 0.0)  # what an interrupted run has spent counts
@@ -101,18 +106,17 @@ def started(
     plain = replace(conditions, configs={before.name: config}, starts={}, trees={})
     recipe = plain.recipe(before, variant, workload.seed, workload.recipe.steps or 0)
     sources = load.sources(replace(suite, blocks=(before,)), conditions.folders)
-    folder = load.cache() / "starts" / start.key(recipe, sources)
-    if not start.is_made(folder):
-        with watch("quality"):
-            log = recorder.path / "logs" / f"{baseline.id}--start.txt"
-            peer = plain.peer(variant, name=f"{baseline.id}--start", work=recorder.work, log=log, record=recorder.event)
-            try:
-                ask = partial(peer.ask, timeout=suite.timeout)
-                ask("hello", **plain.greeting(variant))
-                ask("build", **recipe)
+    log = recorder.path / "logs" / f"{baseline.id}--start.txt"
+    with watch("quality"):
+        peer = plain.peer(variant, name=f"{baseline.id}--start", work=recorder.work, log=log, record=recorder.event)
+        try:
+            ask = partial(peer.ask, timeout=suite.timeout)
+            told = ask("hello", **plain.greeting(variant)), ask("build", **recipe)
+            folder = load.cache() / "starts" / start.key(recipe, sources, *told)
+            if not start.is_made(folder):
                 start.make(ask, recipe["steps"], folder, lambda what: progress.doing(block, 1, baseline, what))
-            finally:
-                peer.kill()
+        finally:
+            peer.kill()
     return replace(conditions, starts={**conditions.starts, block.name: str(folder)})
 
 

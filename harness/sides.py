@@ -68,7 +68,7 @@ def gate_suite(suite: Suite, base: Side, candidate: Side, budget: float | None) 
         blocks=tuple(blocks),
         launches=LAUNCHES,
         rounds=max(suite.rounds, ROUNDS),
-        seeds=LAUNCHES if suite.quality_steps else 1,
+        seeds=LAUNCHES if any(suite.steps_of(block.workload) for block in suite.blocks) else 1,
         retry=True,
         budget=suite.budget if budget is None else budget,
     )

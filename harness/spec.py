@@ -228,6 +228,12 @@ class Suite:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
                 raise UserError(f"suite {self.name!r}: {name} is {value!r}", "give seconds above 0")
+        for block in self.blocks:
+            if 0 < block.workload.recipe.score_every < self.check_steps:
+                raise UserError(
+                    f"block {block.name!r}: score_every is less than the {self.check_steps} steps of the check",
+                    f"score every {self.check_steps} steps or less often",
+                )
         if twice := repeated(block.name for block in self.blocks):
             raise UserError(f"suite {self.name!r} names block {twice!r} twice", "give each block its own name")
         if twice := repeated(case.id for case in self.cases):

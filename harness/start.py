@@ -2,24 +2,33 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoint import CONFIGURATION
 from harness.names import ROOT
+from harness.peer import CaseFailure
 from harness.recipe import Recipe
 from harness.spec import Workload
+from harness.wire import number_of
 
 CHUNK = 100
 """Steps that are asked for at once, so that progress shows and no deadline is missed."""
-FILES = ("step.py", "precision.py", "session.py", "weights.py")
-"""Of the worker: what they compute is in the start."""
+CODE = (
+    "harness/recipe.py",
+    "harness/work.py",
+    "harness/worker",
+    "suites/attention",
+    "suites/models",
+    "suites/pretraining",
+)
+"""What computes a start, beside the files that its workload names."""
 
 
 def workload(asked: Workload) -> Workload | None:
@@ -39,27 +48,37 @@ def workload(asked: Workload) -> Workload | None:
     )
 
 
-def key(recipe: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-    """Return the hash of all that a start depends on: what the worker is told, its files, and torch."""
-    worker = {name: hashlib.sha256((ROOT / "harness/worker" / name).read_bytes()).hexdigest() for name in FILES}
+def key(recipe: Mapping[str, Any], sources: Mapping[str, str], *replies: Mapping[str, Any]) -> str:
+    """Return the hash of all that a start depends on.
+
+    That is what the worker is told, the files that the workload names, the code, and what the worker says of itself
+    and of what it has built: torch, device, threads, initial weights and first batch.
+    """
+    paths = sorted(path for name in CODE for path in ((ROOT / name).glob("*.py") if "." not in name else [ROOT / name]))
+    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     told = {name: recipe[name] for name in ("workload", "variant", "config")}
-    depends = [told, recipe["data"].get("sha256"), dict(sources), worker, version("torch")]
+    says = [reply.get(name) for reply in replies for name in ("torch", "facts")]
+    depends = [told, recipe["data"].get("sha256"), dict(sources), code, says]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make(ask: Callable[..., Mapping[str, Any]], steps: int, folder: Path, say: Callable[[str], None]) -> None:
     """Train for `steps` by asking a worker that has built the model, and keep what it writes as `folder`.
 
-    Raise CaseFailure for what fails in the worker.
+    Raise CaseFailure for what fails in the worker, and for a loss that is no number.
     """
     for done in range(0, steps, CHUNK):
         say(f"pretraining, step {done:,} of {steps:,}")
-        ask("quality", steps=min(done + CHUNK, steps), parts=[])
+        until = min(done + CHUNK, steps)
+        losses = [number_of(loss) for loss in ask("quality", steps=until, parts=[])["losses"]]
+        for step, loss in enumerate(losses, start=until - len(losses)):
+            if not math.isfinite(loss):
+                raise CaseFailure("wrong", f"its training diverged: the loss of step {step:,} is not a number")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     ask("write", folder=str(partial))
-    with suppress(OSError):  # another process may have made it meanwhile: the same
-        partial.rename(folder)
+    with suppress(FileExistsError):  # another process may have made it meanwhile: the same
+        os.rename(partial, folder)
     shutil.rmtree(partial, ignore_errors=True)
 
 

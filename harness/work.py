@@ -24,5 +24,5 @@ class Work:
     score: Callable[..., Mapping[str, float]]
     """(model, part) -> quality on that part of the data, such as {"held_out_loss": 2.3}, the task's own metric first.
 
-    `test` is what was held out, `validation` what may steer training, `train` as much of the training part, always the
-    same. Called without gradients; raises UserError where the data have no such part."""
+    `test` is what was held out, `validation` what may steer training, `train` as much of the training part. Called
+    without gradients; raises UserError where the data have no such part."""

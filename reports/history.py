@@ -47,9 +47,17 @@ def answer(found: History, series: Series) -> tuple[Cell, ...]:
 
 def moved(found: History, shift: Shift) -> tuple[Cell, ...]:
     """Return by how much a level changed, or from what to what where nothing can be said of that."""
-    if math.isfinite(shift.judgement.center):
+    if math.isfinite(shift.judgement.center) and not (
+        shift.judgement.difference is not None and unit_of(found) != "points"
+    ):
         return (Change(judgement=shift.judgement),)
     return "from", quantity(found, shift.before), "to", quantity(found, shift.after)
+
+
+def unit_of(found: History) -> str:
+    """Return what a difference of the metric is told in: of shares in percentage points."""
+    is_share = found.metric.scale == "difference" and found.metric.unit == "share"
+    return "points" if is_share else found.metric.unit
 
 
 def detectable(found: History, series: Series) -> tuple[Cell, ...]:
@@ -60,7 +68,7 @@ def detectable(found: History, series: Series) -> tuple[Cell, ...]:
     if series.changes and series.changes.is_ratio:
         return (f"(a lasting change of {size:.1%} halfway would be found 4 times in 5)",)
     estimate = Estimate(center=size, low=math.nan, high=math.nan, n=len(series.points))
-    unit = "points" if found.metric.scale == "difference" else found.metric.unit
+    unit = unit_of(found)
     return "(a lasting change of", Quantity(estimate=estimate, unit=unit), "halfway would be found 4 times in 5)"
 
 

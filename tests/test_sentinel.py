@@ -1,5 +1,8 @@
 """What others took of the machine, from made-up counters."""
 
+import os
+import subprocess
+import sys
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -36,3 +39,10 @@ def test_what_the_run_itself_uses_is_not_taken_by_others(monkeypatch, used, shar
 
 def test_a_machine_without_counters_has_no_shares():
     assert sentinel.Watch().shares() == {}
+
+
+def test_what_the_workers_own_children_use_is_not_taken_by_others_either():
+    code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    before = sentinel.look(os.getpid(), family=True).own
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert sentinel.look(os.getpid(), family=True).own - before > 0.25

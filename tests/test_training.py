@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,12 @@ from torch import nn
 
 from harness import adjust, load, names, recipe, start
 from harness.errors import UserError
+from harness.peer import CaseFailure
 from harness.recipe import Recipe
+from harness.run import precise
 from harness.spec import Block, Case, Suite, Variant, Workload
 from harness.store import open_run
+from harness.worker.session import score_of
 from harness.worker.step import scheduled, trained
 from harness.worker.tune import LoRA, tune
 from suites.pretraining._work import cross_entropy
@@ -73,6 +77,10 @@ def test_training_is_over_when_the_last_losses_bring_nothing_new():
         ({"gap": 1}, "true or false"),
         ({"target": "acuracy:0.9"}, "accuracy"),
         ({"target": "accuracy"}, "accuracy:0.95"),
+        ({"target": "accuracy:nan"}, "accuracy:0.95"),
+        ({"target": 0.95}, "accuracy:0.95"),
+        ({"target": "step_seconds:0.1"}, "accuracy"),
+        ({"start": 3}, "start is 3"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused_in_a_sentence(fields, what):
@@ -199,6 +207,66 @@ def test_a_start_is_the_same_model_without_classes_on_its_own_task():
     assert start.workload(DIGITS) is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"weights": "folder", "recipe": Recipe(start="pretraining/masked_image")}, "both weights and a start"),
+        ({"model": "hf:folder", "recipe": Recipe(start="pretraining/masked_image")}, "only own models"),
+    ],
+)
+def test_a_start_that_cannot_be_made_is_refused_before_anything_runs(fields, what):
+    block = Block(workload=replace(DIGITS, **fields), variants=(Variant(name="v1"),))
+    with pytest.raises(UserError, match=what):
+        load.check_names(Suite(name="s", question="?", blocks=(block,)), [], [])
+
+
+def test_a_pretraining_that_diverges_is_not_kept(tmp_path):
+    def ask(verb, **fields):
+        return {"losses": [1.0, "nan"]} if verb == "quality" else pytest.fail("a broken start was written")
+
+    with pytest.raises(CaseFailure, match="the loss of step 8 is not a number"):
+        start.make(ask, 9, tmp_path / "start", lambda what: None)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_torch_device_or_first_batch_makes_another_start():
+    told = {"workload": {}, "variant": {}, "config": {}, "data": {"sha256": "a"}}
+    replies = [
+        ({"torch": torch}, {"facts": {"device": device}})
+        for torch, device in (("2", "cpu"), ("3", "cpu"), ("2", "cuda"))
+    ]
+    keys = {start.key(told, {}, *pair) for pair in (*replies, replies[0])}
+    assert len(keys) == 3
+    assert start.key({**told, "data": {"sha256": "b"}}, {}, *replies[0]) not in keys
+
+
+def test_a_block_stops_only_when_all_seeds_are_scored():
+    block = Block(workload=DIGITS, variants=(Variant(name="a"), Variant(name="b")))
+    ratios = SimpleNamespace(launches=5, values=lambda: [[0.1, 0.1001, 0.0999, 0.1, 0.1]])
+    suite = Suite(name="s", question="?", blocks=(block,))
+    assert precise(suite)(block, ratios)
+    assert not precise(replace(suite, seeds=6))(block, ratios)
+    assert precise(replace(suite, seeds=6, quality_steps=0))(block, ratios)
+
+
+def test_scores_closer_than_the_checked_steps_are_refused():
+    block = Block(workload=replace(DIGITS, recipe=Recipe(score_every=4)), variants=(Variant(name="v1"),))
+    with pytest.raises(UserError, match="score every 5 steps or less often"):
+        Suite(name="s", question="?", blocks=(block,))
+
+
+def test_settings_may_be_given_in_any_order(tmp_path):
+    (tmp_path / "own.py").write_text(SUITE)
+    asked, _ = load.load(str(tmp_path / "own.py"), settings=["patience=2", "workers=1", "score_every=6", "loader=map"])
+    assert asked.blocks[0].workload.recipe.patience == 2
+    assert asked.blocks[0].variants[0].workers == 1
+
+
+def test_a_task_that_knows_no_parts_is_scored_as_before():
+    step = SimpleNamespace(model=None, work=SimpleNamespace(score=lambda model: {"held_out_loss": 1.0}))
+    assert score_of(step, "test") == {"held_out_loss": 1.0}
+
+
 SUITE = """
 from harness.recipe import Recipe
 from harness.spec import Block, Suite, Variant, Workload
@@ -214,7 +282,7 @@ def suite():
 def test_a_pretrained_start_is_made_once_and_every_case_begins_with_it(tmp_path):
     (tmp_path / "own.py").write_text(SUITE)
     runs = []
-    for settings in ((), ("--set", "label_smoothing=0.1", "--set", "tune=lora", "--set", "score_every=4")):
+    for settings in ((), ("--set", "label_smoothing=0.1", "--set", "tune=lora", "--set", "score_every=6")):
         done = tandem("run", "own.py", "--no-trace", *settings, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert done.returncode == 0, done.stderr
         runs.append(open_run(tmp_path / done.stdout.strip().splitlines()[-1]))

@@ -99,13 +99,13 @@ def measured(
     from harness import gate
     from harness.progress import Progress
     from harness.revisions import checked_out
-    from harness.run import carry_out, is_precise
+    from harness.run import carry_out, precise
     from harness.store import open_run
 
     progress = Progress(asked, quiet=quiet)
     status = "complete"
     policy = gate.policy_of(recorder.meta)
-    is_enough = is_enough or (gate.settled(policy) if policy else is_precise)
+    is_enough = is_enough or (gate.settled(policy) if policy else precise(asked))
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:

@@ -33,14 +33,17 @@ def phases(step: Any, indices: Sequence[int], device: Device) -> dict[str, float
     return {**seconds, "phases_share": sum(parts) / whole}
 
 
-def loading(step: Any, indices: Sequence[int], device: Device) -> dict[str, float]:
-    """Fetch the batches of steps and do nothing with them; return the mean seconds of those of a step."""
+def loading(step: Any, indices: Sequence[int], device: Device, settle: Sequence[int]) -> dict[str, float]:
+    """Fetch the batches of steps and do nothing with them; return the mean seconds of those of a step.
+
+    Those of `settle` before them are not timed: a loader has made them while the model was training.
+    """
 
     def fetch(index: int) -> None:
         for micro in range(step.accumulate):
             step.fetch(index * step.accumulate + micro)
 
-    return {"load_seconds": timed(fetch, indices, device)[1] / len(indices)}
+    return {"load_seconds": timed(fetch, indices, device, settle)[1] / len(indices)}
 
 
 @contextmanager

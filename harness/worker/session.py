@@ -132,7 +132,8 @@ class Session:
                 self.step(index)
             phases = probes.phases(self.step, self.take(2 * message["steps"]), self.device)
             if message.get("load"):
-                phases |= probes.loading(self.step, self.take(EPOCH), self.device)
+                settle = self.take(message["settle"])
+                phases |= probes.loading(self.step, self.take(EPOCH), self.device, settle)
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(2):
                     self.step(index)
@@ -154,7 +155,7 @@ class Session:
                 losses.append(float(self.step.loss))
             self.step.model.eval()
             with torch.no_grad(), self.step.autocast, probes.uncompiled():
-                scores = {part: self.step.work.score(self.step.model, part) for part in message["parts"]}
+                scores = {part: score_of(self.step, part) for part in message["parts"]}
             self.step.model.train()
         found = {part: {name: float(value) for name, value in score.items()} for part, score in scores.items()}
         return {"losses": losses, "scores": found}
@@ -237,6 +238,11 @@ def misfit(message: Message) -> str | None:
     except Exception:
         traceback.print_exc()
     return None
+
+
+def score_of(step: TrainingStep, part: str) -> Mapping[str, float]:
+    """Return the score on a part of the data; a task that knows no parts scores what it holds out."""
+    return step.work.score(step.model) if part == "test" else step.work.score(step.model, part)
 
 
 def attention_of(variant: Message, message: Message) -> names.Named:

@@ -29,7 +29,7 @@ def adapt(module: nn.Module, rank: int) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, LoRA(child, rank))
-        else:
+        elif not isinstance(child, LoRA):  # of a list within a list
             adapt(child, rank)
 
 

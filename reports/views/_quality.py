@@ -28,10 +28,10 @@ def standing(found: Judgement, metric: str) -> Standing:
     """Return whether a score is as good as the other's or better, as far as the margin: by the interval's bad end."""
     scale, better, farthest = METRICS[metric].scale, METRICS[metric].better, METRICS[metric].margin
     low, high = level(found.low, scale), level(found.high, scale)
-    loss, gain = (-low, -high) if better == "higher" else (high, low)
+    loss = -low if better == "higher" else high
     if loss <= bound(farthest, scale) and not {*VOIDING} & {*found.codes()}:
         return "as good"
-    return "worse" if found.verdict == "worse" and gain > 0 else "cannot tell"
+    return "worse" if found.verdict == "worse" else "cannot tell"
 
 
 def quality_note(frame: Frame, block: Block) -> list[Note]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness import stats
-from harness.compare import cautions, effects_of
+from harness.compare import about, cautions, effects_of
 from harness.metrics import METRICS
 from harness.spec import Block, Case
 from reports.document import Cell, Change, Chart, Mark, Note, Quantity, Section, Table, filled
@@ -82,7 +82,7 @@ def table(
     """Return a row a block: its baseline's size, cost and quality."""
     (first, base), name = pairs[0], heading(metric)
     columns = (
-        "block", "parameters", *costs, name, f"{name} against {first.name}", "accuracy gap", "loss gap",
+        "block", "trained parameters", *costs, name, f"{name} against {first.name}", "accuracy gap", "loss gap",
         target_heading(first.workload), "best for its",
     )  # fmt: skip
     rows = tuple(
@@ -107,7 +107,7 @@ def against(frame: Frame, base: Case, case: Case, metric: str) -> Cell:
     """Return a case's score against the first block's, paired by seed."""
     found = frame.figures
     effects, row = effects_of(base, case, metric, found), METRICS[metric]
-    warnings = cautions(found, base, case)
+    warnings = about(metric, cautions(found, base, case))
     return Change(judgement=stats.judge([*effects.values()], row.margin, row.better, warnings, row.scale))
 
 

@@ -42,9 +42,10 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
 
     @torch.no_grad()
     def score(model: Any, part: str = "test") -> dict[str, float]:
-        text = "train" if part == "train" else "validation"  # the test part is for those who start from this model
-        purpose = "scored" if part == "train" else "validation"
-        losses = [loss(model, drawn(text, purpose, index))[0] for index in range(HELD_OUT_BATCHES)]
+        if part == "validation":  # which is scored as the test, since the test part is for those who start from here
+            raise UserError("masked_image has no part to stop by", "--set patience=0")
+        rows, purpose = ("train", "scored") if part == "train" else ("validation", "validation")
+        losses = [loss(model, drawn(rows, purpose, index))[0] for index in range(HELD_OUT_BATCHES)]
         return {"held_out_loss": float(torch.stack(losses).mean())}
 
     return Work(batch=batch, loss=loss, amount={"tokens": rows * config["length"], "samples": rows}, score=score)
