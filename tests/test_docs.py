@@ -216,7 +216,7 @@ def test_the_own_task_trains_the_own_model(own):
     loss.backward()
     assert not outputs.requires_grad
     assert work.amount == {"tokens": 32, "samples": 2}
-    assert set(work.score(model, "test")) <= set(metrics.METRICS)
+    assert set(work.score(model)) <= set(metrics.METRICS)
 
 
 def test_the_own_format_view_and_metric_work(own, tandem, scripted_run, tmp_path):

@@ -374,3 +374,8 @@ def test_another_model_is_held_to_the_length_of_the_gradient(tmp_path):
     assert error(moved, same_model=False) == 0
     assert error({"gradient/b": torch.tensor([10.0]).numpy()}, same_model=False) == 1
     assert error(moved, same_model=True) == float("inf")
+
+
+def test_the_markers_are_those_of_the_tasks_rows():
+    markers = names.find("model", "hf").module().MARKERS
+    assert markers == {"decoder_start_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}

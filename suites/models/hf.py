@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from harness.errors import Unavailable, UserError
 from suites.attention import flex, formula, sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math
-from suites.pretraining._windows import BOS, EOS, PAD
 
 IMPLEMENTATIONS = {
     formula.attention: "eager",
@@ -24,8 +23,8 @@ KINDS = {  # transformers' class -> its name for those that it has, and what it 
     "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
     "SequenceClassification": ("SEQUENCE_CLASSIFICATION", ("input_ids",)),
 }  # fmt: skip
-MARKERS = {"decoder_start_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
-"""Of the tasks' rows: classes of transformers look for them, to find the token that tells what a text is."""
+MARKERS = {"decoder_start_token_id": 258, "eos_token_id": 259, "pad_token_id": 257}
+"""BOS, EOS and PAD of the tasks' rows: classes of transformers look for them, to find the token that tells most."""
 
 Attention = Callable[..., Tensor]
 
