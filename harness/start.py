@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +76,12 @@ def make(ask: Callable[..., Mapping[str, Any]], steps: int, folder: Path, say: C
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     ask("write", folder=str(partial))
-    with suppress(FileExistsError):  # another process may have made it meanwhile: the same
+    try:
         os.rename(partial, folder)
-    shutil.rmtree(partial, ignore_errors=True)
+    except OSError:
+        if not is_made(folder):  # by another process meanwhile: the same
+            raise
+        shutil.rmtree(partial)
 
 
 def is_made(folder: Path) -> bool:

@@ -54,6 +54,9 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         center, noise = line.get("seconds", 0.05), line.get("noise", 0.0)
         seconds = [center * state["draw"].gauss(1, noise) for _ in range(message["steps"])]
         return {"seconds": seconds, "wall": sum(seconds), "loss": loss}
+    if verb == "write":
+        Path(message["folder"]).mkdir()
+        (Path(message["folder"]) / "config.json").write_text("{}")
     return {
         "hello": {
             "torch": "0.0",
