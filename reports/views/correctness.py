@@ -34,7 +34,7 @@ def view(frame: Frame) -> Section:
 
 def table(frame: Frame, block: Block, cases: list[Case]) -> Table:
     """Return relative errors against float64 beside what the number format may have, and losses."""
-    steps = max(frame.run.suite.quality_steps, frame.run.suite.check_steps)
+    steps = max(frame.run.suite.steps_of(block.workload), frame.run.suite.check_steps)
     return filled(
         Table(
             title=f"{block.name}: relative errors of the first steps, losses after {steps} steps",
