@@ -76,3 +76,12 @@ def test_quality_holds_the_mean_over_seeds_against_the_reference(accuracy, code,
     said = repeated("quality.py", {"+sdpa": {**STEP, "scores": scores}}, tmp_path, ["images"])
     assert f"images: accuracy {accuracy:.1%} ({accuracy:.1%} to {accuracy:.1%}) over 5 seeds, asked 97.0%" in said
     assert said.endswith(f"returned {code}")
+
+
+def test_own_models_are_held_against_those_of_transformers(repeated, tmp_path, monkeypatch):
+    pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    said = repeated("own.py", {"transformers": STEP, "own": {**STEP, "seconds": 0.018}}, tmp_path)
+    assert "compile none, llama: 0.90" in said
+    assert "compile none: median 0.90" in said
+    assert "of 5 families" in said
