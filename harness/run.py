@@ -114,6 +114,7 @@ def started(
             told = ask("hello", **plain.greeting(variant)), ask("build", **recipe)
             folder = load.cache() / "starts" / start.key(recipe, sources, *told)
             if not start.is_made(folder):
+                progress.say(f"{block.name} · pretraining for {recipe['steps']:,} steps, once: the result is kept")
                 start.make(ask, recipe["steps"], folder, lambda what: progress.doing(block, 1, baseline, what))
         finally:
             peer.kill()

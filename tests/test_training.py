@@ -285,6 +285,7 @@ def test_a_pretrained_start_is_made_once_and_every_case_begins_with_it(tmp_path)
     for settings in ((), ("--set", "label_smoothing=0.1", "--set", "tune=lora", "--set", "score_every=6")):
         done = tandem("run", "own.py", "--no-trace", *settings, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert done.returncode == 0, done.stderr
+        assert ("pretraining for 4 steps, once" in done.stderr) is not bool(runs)
         runs.append(open_run(tmp_path / done.stdout.strip().splitlines()[-1]))
     starts = [*(tmp_path / "cache/tandem/starts").iterdir()]
     assert [folder.name for folder in starts] == [runs[0].outcomes[0]["facts"]["start"]]
