@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import stats
 from harness.errors import UserError
-from harness.figures import Figures, target_of
+from harness.figures import Figures
 from harness.metrics import COMPILED, METRICS, SPREAD, TO_QUALITY
 from harness.spec import Block, Case
 from harness.stats import UNREACHED, Caution, Judgement
@@ -195,7 +195,7 @@ def about(metric: str, warnings: Sequence[Caution]) -> list[Caution]:
 
 def unreached(metric: str, *sides: tuple[Figures, Case]) -> Iterator[Caution]:
     """Yield the warning that a target was not reached in some launches, if `metric` is what it takes to reach it."""
-    goal = target_of(sides[0][1].workload)
+    goal = sides[0][1].workload.recipe.goal
     if metric not in TO_QUALITY or goal is None:
         return
     missed = [(case.variant.name, *found.missed(case)) for found, case in sides]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.metrics import METRICS, QUALITY, TABLE
 from harness.outcome import earlier
-from harness.spec import Case, Workload
+from harness.spec import Case
 from harness.store import Run
 
 MEASURED = ("ok", "interrupted")  # the outcomes whose figures count
@@ -42,7 +42,7 @@ class Figures:
 
     def missed(self, case: Case) -> tuple[int, int]:
         """Return in how many launches the recipe's target was not reached, and in how many it was scored."""
-        goal = target_of(case.workload)
+        goal = case.workload.recipe.goal
         scored = self.of(case, goal[0]) if goal else {}
         return len(scored.keys() - self.of(case, "steps_to_quality").keys()), len(scored)
 
@@ -83,7 +83,7 @@ def figures(run: Run) -> Figures:
         losses[case][step] = loss
     curves = curves_of(samples[is_point], launches, run)
     for case in run.suite.cases:
-        if goal := target_of(case.workload):
+        if goal := case.workload.recipe.goal:
             launches[case.id] |= to_quality(curves[case.id][goal[0]], launches[case.id], *goal)
     return Figures(
         run=run,
@@ -110,11 +110,6 @@ def curves_of(points: pd.DataFrame, launches: Launches, run: Run) -> Curves:
                 end = int(found.get("steps_trained", {}).get(launch, run.suite.quality_steps))
                 curves[case][metric][launch].setdefault(end, value)
     return curves
-
-
-def target_of(workload: Workload) -> tuple[str, float] | None:
-    """Return the metric and the value that the workload's recipe asks for, if it does."""
-    return workload.recipe.goal
 
 
 def to_quality(

@@ -70,6 +70,12 @@ def rate(name: str, unit: str, amount: str, summary: str, seconds: str = "step_s
     )  # fmt: skip
 
 
+def fitting(name: str, unit: str) -> Metric:
+    """Return a size that is known to a sixteenth."""
+    summary = f"{name.replace('_', ' ')} that trains within the suite's memory_limit, to a sixteenth"
+    return Metric(name=name, unit=unit, better="higher", noise="sampled", summary=summary, margin=1 / 16)
+
+
 TABLE = (
     timed("step_seconds", "time of a training step, median"),
     timed("step_p90_seconds", "time of a training step, 90th percentile"),
@@ -176,22 +182,8 @@ TABLE = (
     Metric(name="steps_trained", unit="steps", better="neither", noise="sampled", summary="steps trained until scored"),
     reached("steps_to_quality", "steps", "sampled", "steps trained until a score reached the recipe's target"),
     reached("time_to_quality_seconds", "s", "timed", "steps_to_quality times step_seconds; start and compiling apart"),
-    Metric(
-        name="largest_batch",
-        unit="samples",
-        better="higher",
-        noise="sampled",
-        margin=0.0625,
-        summary="largest batch that trains within the suite's memory_limit, to a sixteenth",
-    ),
-    Metric(
-        name="longest_sequence",
-        unit="tokens",
-        better="higher",
-        noise="sampled",
-        margin=0.0625,
-        summary="longest sequence that trains within the suite's memory_limit, to a sixteenth",
-    ),
+    fitting("largest_batch", "samples"),
+    fitting("longest_sequence", "tokens"),
     Metric(name="training_loss", unit="nats", better="lower", noise="sampled", summary="loss of a training step"),
     Metric(
         name="steal_share",

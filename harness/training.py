@@ -58,8 +58,9 @@ def train_to(launch: "Launch", curves: Mapping[str, Curve], step: int, is_last: 
     curve.points[step] = scores
     if recipe.score_every:
         launch.put_all(case.id, scores["test"], step=step)
-    if astray := next((index for index, loss in enumerate(losses, start=first) if not math.isfinite(loss)), None):
-        raise CaseFailure("wrong", f"its training diverged: the loss of step {astray:,} is not a number")
+    for index, loss in enumerate(losses, start=first):
+        if not math.isfinite(loss):
+            raise CaseFailure("wrong", f"its training diverged: the loss of step {index:,} is not a number")
     if not all(math.isfinite(value) for found in scores.values() for value in found.values()):
         raise CaseFailure("wrong", f"its score after step {step:,} is not a number")
     if recipe.patience:

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from harness.figures import target_of
 from harness.metrics import METRICS
 from harness.spec import Block, Case, Workload
 from harness.stats import VOIDING, Judgement, bound, level
@@ -20,7 +19,7 @@ def heading(metric: str) -> str:
 
 def target_heading(workload: Workload) -> str:
     """Return what the time to the recipe's target is called."""
-    goal = target_of(workload)
+    goal = workload.recipe.goal
     return f"time to {heading(goal[0])} {goal[1]:g}" if goal else "time to target"
 
 
