@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 
 from harness import exits
-from harness.commands import baseline
+from harness.commands import baseline, env
 from harness.commands.compare import compare
 from harness.commands.doctor import doctor
 from harness.commands.gate import gate
@@ -28,6 +28,7 @@ app.command("list")(list_names)
 for command in (run, gate, merge, compare, report, history, doctor):
     app.command()(command)
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(env.app, name="env")
 
 
 def main() -> NoReturn:

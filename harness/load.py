@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import adjust, checkpoint, names, start
+from harness import adjust, checkpoint, labels, names, start
 from harness.errors import Unavailable, UserError, unknown
 from harness.spec import Suite, Workload
 from harness.store import checksum
@@ -54,9 +54,9 @@ def made(named: names.Named) -> Suite:
     return suite
 
 
-def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) -> None:
+def check_names(suite: Suite, folders: Sequence[Path], known: Iterable[str]) -> None:
     """Raise UserError for the first task, model, size, attention, data or interpreter that nobody knows."""
-    labels = [*labels, "current"]
+    labels.check(suite, known)
     for block in suite.blocks:
         names.find("task", block.workload.task, folders)
         names.find("data", block.workload.data, folders)
@@ -71,9 +71,6 @@ def check_names(suite: Suite, folders: Sequence[Path], labels: Iterable[str]) ->
             config(workload, folders)
         for variant in block.variants:
             names.find("attention", variant.attention, folders)
-            if variant.torch not in labels:
-                error = unknown("interpreter", variant.torch, labels)
-                raise UserError(f"variant {variant.name!r}: {error}", f"map it with `--python {variant.torch}=PATH`")
     checkpoints(suite, folders)
 
 

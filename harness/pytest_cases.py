@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import load, store
+from harness import environments, load, pythons, store
 from harness.benchmark_files import full_name
 from harness.conditions import Conditions
 from harness.errors import UserError
@@ -26,7 +26,9 @@ def blocks(session: pytest.Session, name: str, settings: Sequence[str]) -> "list
     """Return a collector for each block of a suite; a user's mistake is a usage error."""
     try:
         suite, folders = load.load(name, settings=settings)
-        load.check_names(suite, folders, labels=())
+        known = environments.interpreters()
+        load.check_names(suite, folders, known)
+        pythons.refuse(suite, known)
     except UserError as error:
         raise pytest.UsageError(f"--tandem-suite {name}: {error}") from None
     return [
@@ -68,6 +70,7 @@ class BlockOfTests(pytest.Collector):
             plain = Conditions(
                 data=load.prepare_data(self.suite, load.cache() / "data", self.folders),
                 configs={self.block.name: load.config(self.block.workload, self.folders)},
+                interpreters=environments.interpreters(),
                 folders=[*self.folders, Path.cwd()],
             )
             progress = Progress(self.suite, quiet=True)

@@ -13,6 +13,7 @@ from harness import load, pace, start
 from harness.conditions import Conditions
 from harness.errors import UserError
 from harness.fit import fit_block
+from harness.labels import asked, lacking, making
 from harness.launch import Launch
 from harness.metrics import METRICS
 from harness.outcome import is_due
@@ -133,8 +134,12 @@ def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:
 def refusals(suite: Suite, conditions: Conditions) -> Mapping[str, str | None]:
     """Return case -> why it is unavailable here, or None, by asking one worker an interpreter."""
     reasons: dict[str, str | None] = {}
-    for label in {case.variant.torch for case in suite.cases}:
+    for label in asked(suite):
         cases = [case for case in suite.cases if case.variant.torch == label]
+        if label in lacking(suite, conditions.interpreters):
+            reason = f"no interpreter {label!r}: `{making(label)}` makes it"
+            reasons |= dict.fromkeys((case.id for case in cases), reason)
+            continue
         reasons |= dict(zip((case.id for case in cases), ask_ability(cases, suite.timeout, conditions), strict=True))
     return reasons
 

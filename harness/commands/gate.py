@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from harness import load, names
-from harness.commands.options import Format, Output, Runs, interpreter, run_path
+from harness.commands.options import Format, Output, Runs, interpreters, run_path
 from harness.commands.report import deliver
 from harness.commands.run import created, leave, measured
 from harness.errors import UserError
@@ -53,7 +53,7 @@ def gate(
             raise UserError("two stored runs are judged as they are", "give no option that says how to measure")
         judge_stored(suite, candidate_run, rules, runs, format, output)
         return
-    interpreters = dict(interpreter(text) for text in python or [])
+    known = interpreters(python or [])
     if own := [text for text in set_ or [] if text.partition("=")[0] in ("launches", "seeds")]:
         raise UserError(
             f"--set {own[0]}: the gate finds out how many launches it takes", "leave it out, or give --budget"
@@ -61,8 +61,8 @@ def gate(
     asked, folders = load.load(suite, settings=set_ or [], axes=vary or [])
     sides = (base, base_set or []), (candidate, candidate_set or [])
     limit = rules.budget if budget is None else seconds(budget)
-    asked, shown = two_sided(asked, sides, [*interpreters, "current"], limit)
-    measure_and_judge(suite, asked, folders, interpreters, shown, rules, runs, quiet, format, output)
+    asked, shown = two_sided(asked, sides, [*known, "current"], limit)
+    measure_and_judge(suite, asked, folders, known, shown, rules, runs, quiet, format, output)
 
 
 def two_sided(asked: "Suite", sides: Any, labels: list[str], budget: float | None) -> "tuple[Suite, dict[str, str]]":
@@ -83,6 +83,7 @@ def measure_and_judge(
     rules: "Policy", runs: Path, quiet: bool, format: str, output: Optional[Path],
 ) -> None:  # fmt: skip
     """Measure both sides in one session, report and leave with the exit code."""
+    from harness import pythons
     from harness.conditions import Conditions
     from harness.run import refuse_misfits
     from harness.stopwatch import Stopwatch
@@ -91,6 +92,7 @@ def measure_and_judge(
     watch = Stopwatch()
     with watch("prepare"):
         load.check_names(asked, folders, interpreters)
+        pythons.refuse(asked, interpreters)
         refuse_missing(name, asked, folders)
         data = load.prepare_data(asked, load.cache() / "data", folders)
         conditions = Conditions(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
-from harness import exits, load, names
-from harness.commands.options import Runs, interpreter, run_path
+from harness import exits, labels, load, names
+from harness.commands.options import Runs, interpreters, run_path, say
 from harness.commands.report import rendered
 from harness.errors import DISK, UserError
 from harness.stopwatch import seconds
@@ -48,6 +48,9 @@ def run(
     shard: Annotated[
         Optional[str], typer.Option(metavar="K/N", help="Measure every Nth block only, starting with the Kth.")
     ] = None,
+    create_envs: Annotated[
+        bool, typer.Option("--create-envs", help="Make the environments that are missing, as `tandem env create` does.")
+    ] = False,
     runs: Runs = Path("runs"),
     resume: Annotated[Optional[str], typer.Option(metavar="RUN", help="Finish an interrupted run.")] = None,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Record no profiler traces.")] = False,
@@ -56,6 +59,7 @@ def run(
     """Measure a suite, print the comparison and, as the last line, the run's path."""
     from dataclasses import replace
 
+    from harness import pythons
     from harness.conditions import Conditions
     from harness.run import refuse_misfits
     from harness.shard import parse
@@ -63,7 +67,7 @@ def run(
 
     watch = Stopwatch()
     share = parse(shard) if shard is not None else None
-    interpreters = dict(interpreter(text) for text in python or [])
+    known = interpreters(python or [])
     with watch("prepare"):
         if resume is not None:
             begun = unfinished(resume, runs, suite, vary or set_ or launches or rounds or budget or share or dry_run)
@@ -72,14 +76,18 @@ def run(
             asked, folders = load.load(suite or missing("SUITE"), settings=set_ or [], axes=vary or [])
             asked = load.with_limits(asked, launches, rounds, seconds(budget))
             begun = None
-        load.check_names(asked, folders, interpreters)
+        lacking = labels.lacking(asked, known)
+        if create_envs and not dry_run:
+            known |= made_environments(lacking)
+        load.check_names(asked, folders, [*known, *(lacking if dry_run else ())])
+        pythons.refuse(asked, known)
         marks: dict[str, Any] = {}
         if share:
             marks = {"shard": {"part": str(share), "whole": asked.to_json(), "trace": not no_trace}}
             asked = share.part(asked)
         configs = {block.name: load.config(block.workload, folders) for block in asked.blocks}
         search = [*folders, Path.cwd()]
-        plain = Conditions(data={}, configs=configs, interpreters=interpreters, folders=search, trace=not no_trace)
+        plain = Conditions(data={}, configs=configs, interpreters=known, folders=search, trace=not no_trace)
         refuse_misfits(asked, plain)
         if dry_run:
             print_plan(asked, plain)
@@ -150,6 +158,14 @@ def stopped(error: OSError, recorder: "Recorder") -> Exception:
         return error
     remedy = f"{DISK[error.errno]}, then finish it with `tandem run --resume {recorder.id}`"
     return UserError(f"{error.strerror}: the run stopped, what it had measured is kept", remedy)
+
+
+def made_environments(lacking: Sequence[str]) -> dict[str, str]:
+    """Make the environments for labels that say which torch they stand for; return label -> interpreter."""
+    from harness.install import create
+
+    named = [label for label in lacking if labels.is_release(label)]  # another label is refused with the others unknown
+    return {label: str(create(label, label, say).path) for label in named}
 
 
 def unfinished(name: str, runs: Path, suite: Optional[str], adjusted: Any) -> Path:
