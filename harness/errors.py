@@ -21,7 +21,7 @@ class Unavailable(Exception):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name nobody knows, with the closest known names."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = get_close_matches(name, names, n=2, cutoff=0.5)
     guess = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return UserError(f"no {kind} {name!r}", f"{guess}known: {', '.join(names)}")

@@ -169,19 +169,14 @@ def room(folder: Path) -> float:
     """Return how many GiB are free where a folder lies; raise UserError if no torch fits in."""
     free = shutil.disk_usage(folder).free / GIB
     if free < SMALLEST:
-        raise UserError(
-            f"{free:.1f} GiB are free at {folder.parent}", f"{DISK[errno.ENOSPC]}, or set XDG_CACHE_HOME elsewhere"
-        )
+        remedy = f"{DISK[errno.ENOSPC]}, or set XDG_CACHE_HOME to where there is more"
+        raise UserError(f"only {free:.1f} GiB are free at {folder.parent}", remedy)
     return free
 
 
 def again(label: str, torch: str, python: str, index_url: str, extra: Sequence[str]) -> str:
     """Return the command that makes an environment once more, without a password for the index."""
     index_url = re.sub("//[^/]*@", "//", index_url)
-    options = [
-        ("--torch", torch),
-        ("--python", python),
-        ("--index-url", index_url),
-        *(("--with", one) for one in extra),
-    ]
-    return " ".join(["tandem env create", label, *(f"{option} {value}" for option, value in options if value)])
+    options = {"--torch": torch, "--python": python, "--index-url": index_url}
+    given = [f"{option} {value}" for option, value in options.items() if value]
+    return " ".join(["tandem env create", label, *given, *(f"--with {one}" for one in extra)])

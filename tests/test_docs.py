@@ -81,8 +81,10 @@ NAMED = {
     "history",
     "gate",
     "doctor",
+    "env",
 }  # a command's name alone, in a sentence
-APART = re.compile(r"--resume|^doctor")  # tests/test_doctor.py runs it, with workers that have its faults
+# tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments
+APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1")
 RUNNABLE = [command for command in ALL if command not in NAMED and not APART.search(command)]
 
 
