@@ -130,8 +130,8 @@ def carry_out(command: Sequence[str], folder: Path, say: Say) -> None:
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     for line in lines[-LINES:]:
         say(f"| {line}")
-    what = "venv" if "venv" in command else "pip"
-    raise UserError(f"{what} could not make environment {folder.name!r}, it was removed", remedy(done.stdout))
+    tool = "uv" if Path(command[0]).name == "uv" else command[2]  # of `python -m venv` and `python -m pip`
+    raise UserError(f"{tool} could not make environment {folder.name!r}, it was removed", remedy(done.stdout))
 
 
 def remedy(output: str) -> str:

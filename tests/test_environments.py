@@ -133,7 +133,7 @@ def test_a_failed_installation_shows_its_last_lines_and_leaves_nothing(place, ou
     assert done.returncode == 2
     assert f"tandem: | 20\ntandem: | {output}\n" in done.stderr
     assert "tandem: | 2\n" not in done.stderr
-    assert sentence in done.stderr.splitlines()[-1]
+    assert f"uv could not make environment '1.13.1', it was removed; {sentence}" in done.stderr.splitlines()[-1]
     assert list(place.home.iterdir()) == []
 
 
