@@ -45,7 +45,7 @@ def create(
     began, interpreter = perf_counter(), chosen(python, release)
     with environments.new(label) as folder:
         say(f"making environment {label!r} in {folder}, with {interpreter}")
-        say(f"it takes {expected(release, index_url):.1f} GiB of disk or less, {room(folder):.1f} GiB are free")
+        say(f"it takes up to {expected(release, index_url)}; {room(folder):.1f} GiB are free")
         wanted = [f"torch=={torch}", *(BEFORE_2_3 if release < (2, 3) else ("numpy",)), *extra]
         for command in commands(folder, interpreter, wanted, index_url):
             carry_out(command, folder, say)
@@ -160,9 +160,11 @@ def greeted(label: str, path: str) -> str:
         raise UserError(f"no worker starts in {path}: {failure}", "give another --torch or --python") from None
 
 
-def expected(release: tuple[int, int], index_url: str) -> float:
-    """Return how many GiB an environment will take at most; pip tells only when it has downloaded them."""
-    return SMALLEST * 2 if index_url.rstrip("/").endswith("/cpu") else at(release, SIZES)
+def expected(release: tuple[int, int], index_url: str) -> str:
+    """Return what an environment will take on disk at most; pip tells only when it has downloaded it."""
+    if index_url.rstrip("/").endswith("/cpu"):
+        return f"{2 * SMALLEST:.1f} GiB"
+    return f"{at(release, SIZES):.1f} GiB, with its CUDA libraries"
 
 
 def room(folder: Path) -> float:

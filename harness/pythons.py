@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ UNSPEAKING = "is no Python"
 QUESTION = """
 import json, sys
 said = {"python": list(sys.version_info[:3])}
+print("\\n" + json.dumps(said))
+sys.stdout.flush()
 try:
     import numpy
     said["numpy"] = numpy.__version__
@@ -45,7 +48,10 @@ def ask(path: str, question: str = QUESTION) -> Mapping[str, Any]:
         return {"error": UNSPEAKING}
     except subprocess.TimeoutExpired:
         return {"error": f"does not answer within {PATIENCE} s"}
-    return said if isinstance(said, dict) and "python" in said else {"error": UNSPEAKING}
+    if not isinstance(said, dict) or "python" not in said:
+        return {"error": UNSPEAKING}
+    died = {"error": f"it dies of {signal.Signals(-done.returncode).name}"} if done.returncode < 0 else {}
+    return {**said, **died}
 
 
 def refuse(suite: Suite, interpreters: Mapping[str, str]) -> None:
@@ -63,7 +69,7 @@ def unfit(label: str, path: str, said: Mapping[str, Any]) -> tuple[str, str] | N
     if said.get("lacks") in ("torch", "numpy"):
         return f"lacks {said['lacks']}", f"install it there (`{path} -m pip install torch numpy`), {anew}"
     if "torch" not in said:
-        return f"has a torch that does not import: {said['error']}", f"install it anew, {anew}"
+        return f"has a torch that does not import: {said.get('error', 'it ends Python')}", f"install it anew, {anew}"
     if "error" in said:
         remedy = f"`{path} -m pip install 'numpy<2'`, if torch is older than 2.3"
         return f"has a torch that cannot use its NumPy {said['numpy']}: {said['error']}", remedy

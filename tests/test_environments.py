@@ -85,7 +85,7 @@ def place(tmp_path, monkeypatch):
 def test_an_environment_is_made_checked_and_known_to_every_command(place):
     made = place.create("--with", "safetensors", "--index-url", "https://me:secret@index.example/cpu")
     assert made.returncode == 0, made.stderr
-    assert "it takes 1.6 GiB of disk or less" in made.stderr
+    assert "it takes up to 1.6 GiB; " in made.stderr
     assert re.search(r"is ready: 0\.0 GiB, made in \d+ s", made.stderr)
     asked = (place.folder / "asked.txt").read_text()
     assert asked.endswith(
@@ -261,6 +261,12 @@ def test_an_interpreter_without_a_worker_says_why_and_what_to_do(says, sentence,
     assert sentence in found[0]
     assert remedy in found[1]
     assert pythons.unfit("old", "/p", SAYS) is None
+
+
+def test_a_torch_that_kills_its_python_is_told(place):
+    program = place.program("python", """#!/bin/sh\necho '{"python": [3, 11, 7]}'; kill -SEGV $$\n""")
+    reason, _ = pythons.unfit("old", "/p", pythons.ask(str(program)))
+    assert reason == "has a torch that does not import: it dies of SIGSEGV"
 
 
 @pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/nowhere", "/bin/cat"])
