@@ -1,7 +1,8 @@
 """Adjusting a suite from the command line: `--set key=value` and `--vary axis=a,b`."""
 
 import ast
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -37,9 +38,9 @@ def set_value(suite: Suite, text: str, settings_of: Settings) -> Suite:
     if key in SUITE_FIELDS:
         return suite
     blocks = [changed(block, key, parsed(value)) for block in suite.blocks]
-    if repeated(block.name for block in blocks):  # made alike by the setting: only their old names tell them apart
+    if repeated(block.name for block in distinct(blocks)):  # made alike: only their old names tell them apart
         blocks = [replace(block, name=before.name) for block, before in zip(blocks, suite.blocks, strict=True)]
-    return replace(suite, blocks=tuple(blocks))
+    return replace(suite, blocks=distinct(blocks))
 
 
 def vary(suite: Suite, text: str, settings_of: Settings) -> Suite:
@@ -47,6 +48,7 @@ def vary(suite: Suite, text: str, settings_of: Settings) -> Suite:
 
     An axis of the workload (or of its model) repeats each block for each value. An axis of the variant
     multiplies the variants of each block, and the baseline with the first value stays the baseline.
+    An axis that the suite spreads itself is spread anew: blocks that this makes alike are one.
     """
     axis, values = parted(text, "--vary")
     check_key(suite, axis, settings_of)
@@ -56,15 +58,29 @@ def vary(suite: Suite, text: str, settings_of: Settings) -> Suite:
     if len(set(map(str, points))) < len(points):
         raise UserError(f"--vary {text}: a value comes twice", "give each value once")
     if axis in VARIANT_FIELDS:
-        return replace(suite, blocks=tuple(spread(block, axis, points) for block in suite.blocks))
-    blocks = [changed(block, axis, point, mark=True) for block in suite.blocks for point in points]
-    return replace(suite, blocks=tuple(blocks))
+        return replace(suite, blocks=distinct(spread(block, axis, points) for block in suite.blocks))
+    return replace(
+        suite,
+        blocks=distinct(changed(block, axis, point, mark=True) for block in suite.blocks for point in points),
+    )
+
+
+def distinct(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Return the blocks without those that hold the cases of one before."""
+    found: dict[tuple[str, ...], Block] = {}
+    for block in blocks:
+        found.setdefault(tuple(case.id for case in block.cases), block)
+    return tuple(found.values())
 
 
 def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
-    """Return the block with one field changed in its workload or all its variants; `mark` puts it into the name."""
+    """Return the block with one field changed in its workload or all its variants; `mark` puts it into the name.
+
+    A mark of that field which the name has already, such as `heads=8`, is set anew in any case.
+    """
+    name, marks = re.subn(rf" {re.escape(key)}=\S+", f" {key}={value}", block.name)
     if key in VARIANT_FIELDS:
-        return replace(block, variants=tuple(replace(variant, **{key: value}) for variant in block.variants))
+        return replace(block, name=name, variants=tuple(replace(item, **{key: value}) for item in block.variants))
     workload = block.workload
     if key in WORKLOAD_FIELDS:
         changed_workload = replace(workload, **{key: value})
@@ -72,10 +88,9 @@ def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
         changed_workload = replace(workload, recipe=replace(workload.recipe, **{key: value}))
     else:
         changed_workload = replace(workload, settings={**workload.settings, key: value})
-    name = block.name
     if name.startswith(workload.slug):  # a name made of what the workload is, and perhaps more
         name = changed_workload.slug + name.removeprefix(workload.slug)
-    is_told = not mark or changed_workload.slug != workload.slug
+    is_told = marks or not mark or changed_workload.slug != workload.slug
     return replace(block, workload=changed_workload, name=name if is_told else f"{name} {key}={value}")
 
 
@@ -86,7 +101,8 @@ def spread(block: Block, axis: str, points: Sequence[Any]) -> Block:
         for variant in block.variants
         for point in points
     ]
-    return replace(block, variants=tuple(variants), baseline=f"{block.baseline} {axis}={points[0]}")
+    name = re.sub(rf" {re.escape(axis)}=\S+", "", block.name)
+    return replace(block, name=name, variants=tuple(variants), baseline=f"{block.baseline} {axis}={points[0]}")
 
 
 def check_key(suite: Suite, key: str, settings_of: Settings) -> None:

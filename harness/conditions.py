@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoint
-from harness.load import config, weights
+from harness.load import SHAPE, config, weights
 from harness.names import ROOT
 from harness.peer import Peer
 from harness.spec import Block, Variant
@@ -82,10 +82,12 @@ class Conditions:
         workload = block.workload_of(variant)
         name = weights(workload, self.folders)
         folder = self.starts.get(block.name) or (str(checkpoint.find(name, self.folders)) if name else "")
+        fields = dict(self.config(block, variant))
+        fields |= {name: getattr(workload, name) for name in SHAPE if name in fields}  # `fit` tries others
         return {
             "workload": {**asdict(workload), "seed": seed, "weights": folder},
             "variant": asdict(variant),
-            "config": dict(self.config(block, variant)),
+            "config": fields,
             "data": dict(self.data.get(workload.data, {})),
             "folders": self.search(variant),
             "tree": self.tree(variant),

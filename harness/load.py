@@ -13,6 +13,8 @@ from harness.store import checksum
 
 FIRST = ("loader", "memory_limit", "score_every")  # what other settings need, whatever the order they are given in
 
+SHAPE = ("batch", "length")
+
 
 def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -> tuple[Suite, list[Path]]:
     """Return the suite, with `--set` and `--vary` applied, and the folders where its path names are looked up."""
@@ -77,7 +79,8 @@ def check_names(suite: Suite, folders: Sequence[Path], known: Iterable[str]) -> 
 def config(workload: Workload, folders: Sequence[Path], moved: Callable[[Path], Path] = Path) -> dict[str, Any]:
     """Return the model's configuration: its size, then the workload's settings; `moved` gives where its file lies.
 
-    A model that starts from a checkpoint has its size, which the worker reads.
+    A model that starts from a checkpoint has its size, which the worker reads. One whose `build` asks for them is also
+    given the workload's batch and length.
     """
     named = names.find("model", workload.model, folders)
     named = replace(named, path=moved(named.path))
@@ -89,7 +92,8 @@ def config(workload: Workload, folders: Sequence[Path], moved: Callable[[Path], 
     for key in workload.settings:
         if key not in known and named.parameters() is not None:
             raise unknown(f"setting of model {workload.model!r}", key, known)
-    return {**(sizes[size] if size else {}), **workload.settings}
+    shape = {name: getattr(workload, name) for name in SHAPE if name in (named.parameters() or ())}
+    return {**(sizes[size] if size else {}), **workload.settings, **shape}
 
 
 def weights(workload: Workload, folders: Sequence[Path]) -> str:

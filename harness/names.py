@@ -27,7 +27,7 @@ class Kind:
 KINDS = {
     "model": Kind(folders=("suites/models",), function="build"),
     "attention": Kind(folders=("suites/attention",), function="attention"),
-    "task": Kind(folders=("suites/pretraining", "suites/finetuning"), function="prepare"),
+    "task": Kind(folders=("suites/pretraining", "suites/finetuning", "suites/kernels"), function="prepare"),
     "data": Kind(folders=("suites/data",), function="prepare"),
     "suite": Kind(folders=("suites/definitions",), function="suite"),
     "format": Kind(folders=("reports/formats",), function="render"),

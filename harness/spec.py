@@ -16,7 +16,7 @@ Scalar = str | int | float | bool | None
 CHOICES: dict[str, tuple[str, ...]] = {
     "compile": ("none", "default", "reduce-overhead", "max-autotune", "regional"),
     "precision": ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"),
-    "optimizer": ("loop", "foreach", "fused"),
+    "optimizer": ("loop", "foreach", "fused", "none"),
     "allocator": ("default", "keep"),
     "loader": ("none", "map", "iterable"),
     "device": ("auto", "cpu", "cuda", "mps", "xpu"),

@@ -66,7 +66,7 @@ class Mark:
 class Chart:
     """A picture of values: `text` says in words what it shows."""
 
-    kind: Literal["intervals", "waterfall", "lines", "stacked", "curves", "points"]
+    kind: Literal["intervals", "waterfall", "lines", "stacked", "curves", "points", "crossings"]
     title: str
     text: str
     at: str

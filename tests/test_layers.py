@@ -18,9 +18,12 @@ SHARED = [
 ]
 WORKER = [
     path
-    for folder in ("harness/worker", "suites/models", "suites/attention", "suites/pretraining", "suites/finetuning")
+    for folder in (
+        "harness/worker", "suites/models", "suites/attention", "suites/pretraining", "suites/finetuning",
+        "suites/kernels",
+    )
     for path in (ROOT / folder).glob("*.py")
-]
+]  # fmt: skip
 COORDINATOR = [
     path
     for pattern in ("harness/*.py", "harness/commands/*.py", "suites/data/*.py", "reports/**/*.py")

@@ -92,12 +92,24 @@ def clipper(kind: str, norm: float) -> Callable[[Any], Any]:
 
 
 def optimizer(parameters: Any, kind: str, asked: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Return a recipe's AdamW, running one kernel a tensor (`loop`), grouped (`foreach`) or as one kernel (`fused`)."""
+    """Return a recipe's AdamW, running one kernel a tensor (`loop`), grouped (`foreach`) or as one kernel (`fused`).
+
+    With `none` a step is forward and backward alone.
+    """
+    if kind == "none":
+        return Unchanging(parameters, {})
     choice = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}[kind]
     try:
         return torch.optim.AdamW(parameters, lr=asked["learning_rate"], weight_decay=asked["weight_decay"], **choice)
     except (TypeError, RuntimeError) as error:
         raise Unavailable(f"the {kind} AdamW of torch {torch.__version__} refuses: {error}") from error
+
+
+class Unchanging(torch.optim.Optimizer):
+    """An optimizer that leaves every parameter as it is."""
+
+    def step(self, closure: Any = None) -> None:
+        """Do nothing."""
 
 
 def layers(model: torch.nn.Module, purpose: str) -> list[torch.nn.Module]:

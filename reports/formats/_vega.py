@@ -54,6 +54,7 @@ def specification(chart: Chart) -> Spec:
         "stacked": stacked,
         "curves": curves,
         "points": points,
+        "crossings": crossings,
     }[chart.kind]
     return {
         "description": chart.text,
@@ -192,6 +193,36 @@ def points(chart: Chart, axis: str) -> Spec:
                 "encoding": center | {"color": color, "tooltip": [name, *tooltip(chart)]},
             },
             {"mark": {"type": "text", "align": "left", "dx": 8, "dy": -8}, "encoding": center | {"text": name}},
+        ],
+    }
+
+
+def crossings(chart: Chart, axis: str) -> Spec:
+    """Return a line for each series, both axes logarithmic, and a named mark with its interval where two cross."""
+    places = sorted({float(mark.at) for mark in chart.marks if not mark.name})
+    x: Spec = {
+        "field": "at", "type": "quantitative", "title": chart.at,
+        "scale": {"type": "log", "base": 2, "nice": False}, "axis": {"values": places},
+    }  # fmt: skip
+    y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"type": "log"}}
+    color = {"field": "series", "type": "nominal", "sort": distinct(chart.marks)}
+    is_line, is_crossing = ([{"filter": f"datum.name {sign} ''"}] for sign in ("===", "!=="))
+    across = {"x": {**x, "field": "at_low"}, "x2": {"field": "at_high"}, "y": y}
+    named = {"field": "name", "type": "nominal", "title": "crossing"}
+    return {
+        "height": 240,
+        "layer": [
+            {
+                "transform": is_line,
+                "mark": {"type": "line", "point": {"size": 50}, "strokeWidth": 2},
+                "encoding": {"x": x, "y": y, "color": color, "tooltip": tooltip(chart)},
+            },
+            {"transform": is_crossing, "mark": {"type": "rule", "strokeWidth": 2}, "encoding": across},
+            {
+                "transform": is_crossing,
+                "mark": {"type": "point", "shape": "diamond", "size": 110, "filled": True, "opacity": 1},
+                "encoding": {"x": x, "y": y, "color": color, "tooltip": [named, *tooltip(chart)]},
+            },
         ],
     }
 

@@ -6,15 +6,20 @@ from harness.spec import Block, Case
 from harness.stats import Judgement
 from reports.document import Cell, Change, Chart, Mark, Note, Section, Status, Table, filled
 from reports.frame import Frame
+from reports.views._kernels import is_kernel
 from reports.views._quality import heading, quality_change, quality_note, target_heading, time_to_target
 
 ORDER = 10
 
 
 def view(frame: Frame) -> Section:
-    """Return the answer in sentences, then a table, the throughput and the ladder of each block."""
-    items: list[Note | Table | Chart] = [*answers(frame)]
-    for block in frame.run.suite.blocks:
+    """Return the answer in sentences, then a table, the throughput and the ladder of each block.
+
+    Blocks of one attention alone are compared by `kernels`.
+    """
+    blocks = [block for block in frame.run.suite.blocks if not is_kernel(block)]
+    items: list[Note | Table | Chart] = [*answers(frame)] if blocks else []
+    for block in blocks:
         items += [table(frame, block), *ladder(frame, block), *throughput(frame, block), *waterfall(frame, block)]
     return Section(title="Comparison", question=frame.run.suite.question, items=tuple(items))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from harness.spec import Block, stem
 from reports.document import Chart, Mark, Section, Table
 from reports.frame import Frame
+from reports.views._kernels import is_kernel
 
 ORDER = 80
 METRICS = {
@@ -15,9 +16,11 @@ METRICS = {
 
 
 def view(frame: Frame) -> Section:
-    """Return table and chart of each model that was measured at several lengths."""
+    """Return table and chart of each model that was measured at several lengths; `kernels` does it for attentions."""
     models: dict[tuple[str, str, str | None, str], list[Block]] = {}
     for block in frame.run.suite.blocks:
+        if is_kernel(block):
+            continue
         work, precision = block.workload, block.baseline_case.variant.precision
         models.setdefault((work.task, work.model, work.size, precision), []).append(block)
     items = [
