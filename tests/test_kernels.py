@@ -40,6 +40,7 @@ def grid(*settings: str, axes: tuple[str, ...] = ()) -> Suite:
     return replace(suite, blocks=tuple(blocks))
 
 
+CROSSED = ("precision=fp32,bf16_pure", "heads=8,2", "causal=False,True", "padding=0,0.25")
 FEW = ("precision=fp32", "heads=8", "causal=False", "padding=0.0", "batch=4")
 
 
@@ -98,7 +99,7 @@ def test_every_forced_kernel_of_the_grid_is_the_one_that_runs_and_computes_the_f
     from harness.worker.session import Session
 
     ran = set()
-    for block in grid("length=64", "batch=2").blocks:
+    for block in grid("length=64", "batch=2", axes=CROSSED).blocks:
         recipes = recipes_of(block)
         Session(recipes["reference"]).check({"steps": 1, "write": str(tmp_path / "reference.npz")})
         for variant in block.variants:
@@ -146,19 +147,21 @@ def test_heads_that_do_not_divide_are_refused_with_what_to_do():
 # The grid.
 
 
-def test_the_grid_holds_every_dtype_head_size_mask_and_length_once():
-    suite = grid()
-    points = {
-        (block.variants[0].precision, *block.workload.settings.values(), block.workload.padding, block.workload.length)
-        for block in suite.blocks
-    }
-    assert len(points) == len(suite.blocks) == 2 * 2 * 3 * 3
+def test_the_grid_changes_one_thing_at_a_time_and_vary_crosses_all():
+    suite, crossed = grid(), grid(axes=CROSSED)
+    assert len(suite.blocks) == 5 * 3
     assert {block.workload.batch * block.workload.length for block in suite.blocks} == {1024}
+    points = {
+        (item.precision, *block.workload.settings.values(), block.workload.padding, block.workload.length)
+        for block in crossed.blocks
+        for item in block.variants
+    }
+    assert (len(crossed.blocks), len(points)) == (2 * 2 * 2 * 3, 2 * 2 * 2 * 2 * 3)
 
 
 def test_an_axis_of_the_grid_can_be_set_and_spread_anew():
     suite = grid("batch=4", axes=("length=32,64,128,512", "heads=1,4"))
-    assert len(suite.blocks) == 2 * 2 * 3 * 4
+    assert len(suite.blocks) == (2 * 2 + 2 * 2) * 4  # both precisions of causal, and the two other masks
     assert {block.workload.length for block in suite.blocks} == {32, 64, 128, 512}
     assert {block.workload.settings["heads"] for block in suite.blocks} == {1, 4}
     for block in suite.blocks:
@@ -252,11 +255,29 @@ def test_a_slower_choice_is_a_warning_with_a_remedy(tmp_path):
     assert "fastest is sdpa_math from 32 to 64, sdpa_flash at 256: fp32, head size 32, no mask" in said(found)
     (warning,) = [item for item in found.items if isinstance(item, Note) and item.kind == "warning"]
     before, change, remedy = warning.parts
-    assert before == (
-        "fp32, head size 32, no mask, length 32, 64: SDPA chose sdpa_flash, and sdpa_math takes as little as"
-    )
+    assert before == "SDPA chose sdpa_flash where sdpa_math is faster and takes as little as"
     assert change.judgement.ratio == pytest.approx(1 / 8, rel=0.02)
+    assert "fp32, head size 32, no mask, length 32, 64: " in str(remedy)
     assert "SDPBackend.MATH" in str(remedy)
+
+
+def test_a_statement_that_holds_for_all_of_a_dtype_names_the_dtype_alone(tmp_path):
+    suite = grid("heads=8", "batch=4", "padding=0.0", axes=("causal=False,True", "length=64,256"))
+    found, other = (made(tmp_path / name, suite, power(formula=2, sdpa_math=1.5, sdpa_flash=1)) for name in "ab")
+    slow = {
+        case.id
+        for case in suite.cases
+        if case.variant.precision == "bf16_pure" and not case.workload.settings["causal"]
+    }
+    rows = other.samples().astype({"case": str, "metric": str})
+    is_slow = rows["case"].isin(slow) & (rows["metric"] == "step_seconds") & rows["case"].str.contains("--formula")
+    rows.loc[is_slow, "value"] *= 16
+    rows.to_parquet(other.path / "samples.parquet")
+    assert "fastest is formula at 64, sdpa_flash at 256: everywhere" in said(section(found))
+    changed = said(section(other))
+    assert "fastest is sdpa_math at 64, sdpa_flash at 256: bf16_pure, head size 32, no mask" in changed
+    (most,) = [sentence for sentence in changed if sentence.startswith("fastest is formula at 64")]
+    assert most.endswith("256: everywhere in fp32; bf16_pure, head size 32, causal mask")
 
 
 def test_another_kernel_than_the_forced_one_is_a_warning(tmp_path):
@@ -268,20 +289,20 @@ def test_another_kernel_than_the_forced_one_is_a_warning(tmp_path):
 
 
 def test_every_point_stands_in_the_table_beside_each_forced_kernel(tmp_path):
-    suite = grid()
+    suite = grid(axes=CROSSED)
     found = section(made(tmp_path, suite, power(formula=2, sdpa_math=2, sdpa_flash=1)))
     for precision in ("fp32", "bf16_pure"):
         times = table(found, f"Time: {precision}")
         assert times.columns == (
             "head size", "mask", "length", "batch", "SDPA chose", "its time",
-            "formula of it", "sdpa_math of it", "sdpa_flash of it",
+            "formula, of its time", "sdpa_math, of its time", "sdpa_flash, of its time",
         )  # fmt: skip
-        assert len(times.rows) == 18
-        assert {row[1] for row in times.rows} == {"no", "causal", "25% padding"}
+        assert len(times.rows) == 8 * 3
+        assert {row[1] for row in times.rows} == {"none", "causal", "25% padding", "causal and 25% padding"}
         assert times.rows[0][6].judgement.ratio == pytest.approx(0.5, rel=0.02)
         assert times.rows[0][8].judgement.verdict == "same"
-        assert len(table(found, f"Peak memory: {precision}").rows) == 18
-    assert len(table(found, "Fastest").rows) == 12
+        assert len(table(found, f"Peak memory: {precision}").rows) == 8 * 3
+    assert len(table(found, "Fastest").rows) == 2 * 8
     assert {row[-1] for row in table(found, "Where").rows} == {"sdpa_flash"}
 
 
@@ -337,6 +358,14 @@ def test_what_failed_is_told_and_the_rest_is_shown(tmp_path):
     text = terminal.render(document, width=160, color=False)
     assert "oom" in text
     assert "SDPA chose" not in said(found)[0]
+
+
+def test_the_view_says_where_it_stands_and_what_it_answers(tmp_path):
+    assert isinstance(names.find("view", "kernels").literal("ORDER", None), int)
+    assert (
+        section(made(tmp_path, grid(*FEW, "length=64"), power(formula=2, sdpa_math=2, sdpa_flash=1))).question[-1]
+        == "?"
+    )
 
 
 def test_a_run_without_an_attention_alone_has_no_such_section(tmp_path):

@@ -30,7 +30,11 @@ from reports.views.attention import is_as_asked
 
 FORMATS = [named.name for named in names.listing("format")]
 READ = [name for name in FORMATS if name not in ("junit", "github")]  # not only how cases ended, for a CI job
-OF_SCORES = ("families", "learning")  # views that have nothing to say without: tests/test_quality.py
+SILENT = (
+    "families",
+    "kernels",
+    "learning",
+)  # of runs like these: tests/test_quality.py, test_kernels.py
 HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](http://evil)\x1b[31m\nsecond line</style>{{ 7 * 7 }}"
 
 
@@ -135,7 +139,7 @@ def test_a_gates_verdicts_are_in_its_json(gate: Run) -> None:
             "launches", "allowed"} <= found["verdicts"][0].keys()  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [named.name for named in names.listing("view") if named.name not in OF_SCORES])
+@pytest.mark.parametrize("name", [named.name for named in names.listing("view") if named.name not in SILENT])
 def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run, special: Run) -> None:
     named = names.find("view", name)
     assert isinstance(named.literal("ORDER", None), int)

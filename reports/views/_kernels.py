@@ -44,7 +44,7 @@ class Family:
     @property
     def label(self) -> str:
         """The family in words."""
-        return ", ".join(filter(None, (self.setting, f"head size {self.head}", f"{self.mask} mask", self.more)))
+        return ", ".join(filter(None, (self.setting, f"head size {self.head}", f"{self.mask or 'no'} mask", self.more)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,7 @@ def families(frame: Frame) -> list[Family]:
             found.setdefault(json.dumps([setting, shape], sort_keys=True), []).append((point, setting, shape))
     groups = [(tuple(point for point, *_ in group), *group[0][1:]) for group in found.values()]
     settings, shapes = ([group[number] for group in groups] for number in (1, 2))
+    groups.sort(key=lambda group: settings.index(group[1]))  # one setting after the other
     return [
         Family(
             setting=", ".join((setting["precision"], *told(setting, settings, ("precision",)))),
@@ -103,9 +104,9 @@ def lanes(block: Block) -> Iterator[tuple[dict[str, Any], dict[str, Case]]]:
 
 
 def mask_of(shape: Mapping[str, Any]) -> str:
-    """Return the mask of an attention in words."""
+    """Return the mask of an attention in words; nothing where there is none."""
     masks = ["causal"] * bool(shape.get("causal")) + [f"{shape['padding']:.0%} padding"] * bool(shape["padding"])
-    return " and ".join(masks) or "no"
+    return " and ".join(masks)
 
 
 def told(one: Mapping[str, Any], many: Sequence[Mapping[str, Any]], apart: Sequence[str]) -> tuple[str, ...]:

@@ -60,11 +60,11 @@ def answers(frame: Frame, found: Sequence[Family], names: Sequence[str]) -> Iter
         yield say(f"SDPA chose {told} of {len(points)} points")
         beaten = sum(bool(faster(frame, point, names)) for point in points)
         yield say(f"at {beaten} of them a forced kernel is established to be faster than SDPA's choice")
-    where: dict[str, list[str]] = {}
+    where: dict[str, list[Family]] = {}
     for family in found:
-        where.setdefault(over_lengths(frame, family, names), []).append(family.label)
-    for statement, labels in where.items():
-        yield say(f"{statement}: {'everywhere' if len(labels) == len(found) > 1 else '; '.join(labels)}")
+        where.setdefault(over_lengths(frame, family, names), []).append(family)
+    for statement, several in where.items():
+        yield say(f"{statement}: {named(several, found)}")
     traced = [(case, kernel) for case in all_cases(frame, found) if (kernel := kernel_of(frame, case))]
     right = sum(is_as_asked(case.variant, kernel) for case, kernel in traced)
     yield Note(parts=(f"the kernel that ran is the one asked for in {right} of {len(traced)} traced cases",))
@@ -84,20 +84,36 @@ def span(lengths: Sequence[int]) -> str:
     return f"at {lengths[0]:,}" if len(lengths) == 1 else f"from {lengths[0]:,} to {lengths[-1]:,}"
 
 
+def named(several: Sequence[Family], found: Sequence[Family]) -> str:
+    """Return families in words: `everywhere`, or where all of a setting are among them, that."""
+    if len(several) == len(found) > 1:
+        return "everywhere"
+    words = []
+    for setting, group in groupby(several, key=lambda family: family.setting):
+        labels = [family.label for family in group]
+        whole = len(labels) == sum(family.setting == setting for family in found) > 1
+        words += [f"everywhere in {setting}"] if whole else labels
+    return "; ".join(words)
+
+
 def slower_choices(frame: Frame, found: Sequence[Family], names: Sequence[str]) -> Iterator[Note]:
-    """Yield a warning for each family and kernel that is established to be faster than the one that SDPA chose."""
+    """Yield a warning for each kernel that is somewhere established to be faster than the one that SDPA chose."""
+    places: dict[str, list[tuple[Family, Point, Change]]] = {}
     for family in found:
-        worst: dict[str, list[tuple[Point, Change]]] = {}
         for point in family.points:
-            if found_there := faster(frame, point, names):
-                name, change = min(found_there.items(), key=lambda item: item[1].judgement.ratio)
-                worst.setdefault(name, []).append((point, change))
-        for name, places in worst.items():
-            lengths = ", ".join(f"{point.length:,}" for point, _ in places)
-            chosen = dict.fromkeys(kernel_of(frame, point.cases[CHOICE]) or "its kernel" for point, _ in places)
-            largest = min((change for _, change in places), key=lambda change: change.judgement.ratio)
-            said = f"{family.label}, length {lengths}: SDPA chose {' and '.join(chosen)}, and {name} takes as little as"
-            yield Note(parts=(said, largest, f"of its time; {REMEDIES.get(name, f'use {name} there')}"), kind="warning")
+            if beating := faster(frame, point, names):
+                name, change = min(beating.items(), key=lambda item: item[1].judgement.ratio)
+                places.setdefault(name, []).append((family, point, change))
+    for name, several in places.items():
+        chosen = dict.fromkeys(kernel_of(frame, point.cases[CHOICE]) or "a kernel" for _, point, _ in several)
+        least = min((change for *_, change in several), key=lambda change: change.judgement.ratio)
+        said = f"SDPA chose {' and '.join(chosen)} where {name} is faster and takes as little as"
+        by_family = groupby(several, key=lambda item: item[0])
+        where = "; ".join(
+            f"{family.label}, length {', '.join(f'{point.length:,}' for _, point, _ in group)}"
+            for family, group in by_family
+        )
+        yield Note(parts=(said, least, f"of its time: {where}: {REMEDIES.get(name, f'use {name}')}"), kind="warning")
 
 
 def faster(frame: Frame, point: Point, names: Sequence[str]) -> dict[str, Change]:
@@ -199,7 +215,7 @@ def times(frame: Frame, setting: str, found: Sequence[Family], names: Sequence[s
         for family in found
         for point in family.points
     )
-    columns = ("length", "batch", "SDPA chose", "its time", "its FLOP/s", *(f"{name} of it" for name in names))
+    columns = ("length", "batch", "SDPA chose", "its time", "its FLOP/s", *(f"{name}, of its time" for name in names))
     return grid(f"Time: {setting}", columns, rows, frame, found)
 
 
@@ -233,7 +249,7 @@ def grid(
 
 def shape(family: Family) -> tuple[Cell, ...]:
     """Return how the rows of a family begin."""
-    return family.head, family.mask, family.more or None
+    return family.head, family.mask or "none", family.more or None
 
 
 def chosen(frame: Frame, point: Point) -> Cell:
