@@ -243,16 +243,23 @@ def test_a_choice_that_is_the_fastest_everywhere_is_said_in_a_sentence(tmp_path)
     found = section(made(tmp_path, suite, power(formula=2, sdpa_math=3, sdpa_flash=1)))
     assert said(found)[:3] == [
         "SDPA chose sdpa_flash at 6 of 6 points",
-        "at 0 of them a forced kernel is established to be faster than SDPA's choice",
-        "sdpa_flash is fastest at every length: everywhere",
+        "at none of them a forced kernel is established to be faster than SDPA's choice",
+        "everywhere: fastest at every length: sdpa_flash",
     ]
     assert not [item for item in found.items if isinstance(item, Note) and item.kind == "warning"]
+
+
+def test_what_cannot_be_told_apart_is_not_called_fastest(tmp_path):
+    suite, alike = grid(*FEW, "length=64"), power(formula=1, sdpa_math=1, sdpa_flash=1)
+    noisy, quiet = (said(section(made(tmp_path / str(noise), suite, alike, noise=noise)))[2] for noise in (0.2, 0.001))
+    assert noisy == "fp32, head size 32, no mask: fastest at 64: cannot tell"
+    assert {*quiet.removeprefix("fp32, head size 32, no mask: fastest at 64: ").split(" or ")} == {*ON_CPU[1:]}
 
 
 def test_a_slower_choice_is_a_warning_with_a_remedy(tmp_path):
     suite = grid(*FEW, axes=("length=32,64,256",))
     found = section(made(tmp_path, suite, power(formula=2, sdpa_math=2.5, sdpa_flash=1)))
-    assert "fastest is sdpa_math from 32 to 64, sdpa_flash at 256: fp32, head size 32, no mask" in said(found)
+    assert "fp32, head size 32, no mask: fastest from 32 to 64: sdpa_math, at 256: sdpa_flash" in said(found)
     (warning,) = [item for item in found.items if isinstance(item, Note) and item.kind == "warning"]
     before, change, remedy = warning.parts
     assert before == "SDPA chose sdpa_flash where sdpa_math is faster and takes as little as"
@@ -273,11 +280,11 @@ def test_a_statement_that_holds_for_all_of_a_dtype_names_the_dtype_alone(tmp_pat
     is_slow = rows["case"].isin(slow) & (rows["metric"] == "step_seconds") & rows["case"].str.contains("--formula")
     rows.loc[is_slow, "value"] *= 16
     rows.to_parquet(other.path / "samples.parquet")
-    assert "fastest is formula at 64, sdpa_flash at 256: everywhere" in said(section(found))
+    assert "everywhere: fastest at 64: formula, at 256: sdpa_flash" in said(section(found))
     changed = said(section(other))
-    assert "fastest is sdpa_math at 64, sdpa_flash at 256: bf16_pure, head size 32, no mask" in changed
-    (most,) = [sentence for sentence in changed if sentence.startswith("fastest is formula at 64")]
-    assert most.endswith("256: everywhere in fp32; bf16_pure, head size 32, causal mask")
+    assert "bf16_pure, head size 32, no mask: fastest at 64: sdpa_math, at 256: sdpa_flash" in changed
+    (most,) = [sentence for sentence in changed if sentence.endswith("fastest at 64: formula, at 256: sdpa_flash")]
+    assert most.startswith("everywhere in fp32; bf16_pure, head size 32, causal mask: ")
 
 
 def test_another_kernel_than_the_forced_one_is_a_warning(tmp_path):

@@ -204,7 +204,7 @@ def crossings(chart: Chart, axis: str) -> Spec:
         "field": "at", "type": "quantitative", "title": chart.at,
         "scale": {"type": "log", "base": 2, "nice": False}, "axis": {"values": places},
     }  # fmt: skip
-    y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"type": "log"}}
+    y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"type": "log", "nice": False}}
     color = {"field": "series", "type": "nominal", "sort": distinct(chart.marks)}
     is_line, is_crossing = ([{"filter": f"datum.name {sign} ''"}] for sign in ("===", "!=="))
     across = {"x": {**x, "field": "at_low"}, "x2": {"field": "at_high"}, "y": y}

@@ -148,18 +148,18 @@ def judged(frame: Frame, base: Case, case: Case) -> Judgement:
     )
 
 
-def fastest(frame: Frame, point: Point, names: Sequence[str]) -> list[str]:
-    """Return the forced backends that are not established to be slower than the one with the least time."""
+def fastest(frame: Frame, point: Point, names: Sequence[str]) -> str | None:
+    """Return in words which forced backends take least time: one, those that are the same, and those that may be."""
     timed = {name: frame.center(case, "step_seconds") for name in names for case in measured(frame, point, name)}
     known = {name: seconds for name, seconds in timed.items() if seconds is not None}
     if not known:
-        return []
+        return None
     best = min(known, key=lambda name: known[name])
-    return [
-        name
-        for name in known
-        if name == best or judged(frame, *measured(frame, point, best, name)).verdict in ("same", "unsure")
-    ]
+    verdicts = {name: judged(frame, *measured(frame, point, best, name)).verdict for name in known if name != best}
+    alike, unsure = ([name for name in verdicts if verdicts[name] == verdict] for verdict in ("same", "unsure"))
+    if unsure and len(unsure) == len(verdicts):
+        return "cannot tell"
+    return ", perhaps ".join([" or ".join([best, *alike]), *unsure])
 
 
 def crossings(frame: Frame, family: Family, one: str, other: str) -> list[Crossing]:

@@ -59,12 +59,12 @@ def answers(frame: Frame, found: Sequence[Family], names: Sequence[str]) -> Iter
         told = ", ".join(f"{name} at {count}" for name, count in Counter(kernel_at).most_common())
         yield say(f"SDPA chose {told} of {len(points)} points")
         beaten = sum(bool(faster(frame, point, names)) for point in points)
-        yield say(f"at {beaten} of them a forced kernel is established to be faster than SDPA's choice")
+        yield say(f"at {beaten or 'none'} of them a forced kernel is established to be faster than SDPA's choice")
     where: dict[str, list[Family]] = {}
     for family in found:
         where.setdefault(over_lengths(frame, family, names), []).append(family)
     for statement, several in where.items():
-        yield say(f"{statement}: {named(several, found)}")
+        yield say(f"{named(several, found)}: {statement}")
     traced = [(case, kernel) for case in all_cases(frame, found) if (kernel := kernel_of(frame, case))]
     right = sum(is_as_asked(case.variant, kernel) for case, kernel in traced)
     yield Note(parts=(f"the kernel that ran is the one asked for in {right} of {len(traced)} traced cases",))
@@ -72,11 +72,11 @@ def answers(frame: Frame, found: Sequence[Family], names: Sequence[str]) -> Iter
 
 def over_lengths(frame: Frame, family: Family, names: Sequence[str]) -> str:
     """Return which kernel is the fastest from length to length."""
-    best = [(point.length, " or ".join(fastest(frame, point, names)) or "none") for point in family.points]
+    best = [(point.length, fastest(frame, point, names) or "none that ran") for point in family.points]
     runs = [(name, [length for length, _ in group]) for name, group in groupby(best, key=lambda item: item[1])]
-    if len(runs) == 1:
-        return f"{runs[0][0]} is fastest at every length"
-    return "fastest is " + ", ".join(f"{name} {span(lengths)}" for name, lengths in runs)
+    if len(runs) == 1 < len(best):
+        return f"fastest at every length: {runs[0][0]}"
+    return "fastest " + ", ".join(f"{span(lengths)}: {name}" for name, lengths in runs)
 
 
 def span(lengths: Sequence[int]) -> str:
@@ -168,10 +168,10 @@ def fastest_table(frame: Frame, found: Sequence[Family], names: Sequence[str]) -
     lengths = sorted({point.length for family in found for point in family.points})
     rows = []
     for family in found:
-        best = {point.length: " or ".join(fastest(frame, point, names)) or None for point in family.points}
+        best = {point.length: fastest(frame, point, names) for point in family.points}
         rows.append((family.label, *(best.get(length) for length in lengths)))
     columns = ("attention", *(f"{length:,}" for length in lengths))
-    title = "Fastest forced kernel by length, and what is not established to be slower"
+    title = "Fastest forced kernel by length"
     return Table(title=title, columns=columns, rows=tuple(rows), hardware=hardware(frame, found))
 
 
