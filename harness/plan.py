@@ -1,6 +1,7 @@
 """The plan: every turn of a suite in order, seeded, so that it can be printed and repeated."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from harness.spec import Block, Suite, Variant
@@ -46,17 +47,20 @@ def turns(suite: Suite, block: Block, launch: int) -> list[Turn]:
 STARTUP, COLD_COMPILE, WARM_COMPILE, EXTRAS, TURN, STEP = 4.0, 25.0, 5.0, 6.0, 0.1, 0.05
 
 
-def expected_seconds(suite: Suite) -> float:
-    """Return roughly how long the suite takes; tiny models on a CPU, more for larger ones."""
+def expected_seconds(suite: Suite, unavailable: Collection[str] = ()) -> float:
+    """Return roughly how long the suite takes without its `unavailable` cases; tiny models on a CPU."""
     return sum(
-        expected_launch(suite, block, launch) for block in suite.blocks for launch in range(1, suite.launches + 1)
+        expected_launch(suite, block, launch, unavailable)
+        for block in suite.blocks
+        for launch in range(1, suite.launches + 1)
     )
 
 
-def expected_launch(suite: Suite, block: Block, launch: int) -> float:
+def expected_launch(suite: Suite, block: Block, launch: int, unavailable: Collection[str] = ()) -> float:
     """Return roughly how long one launch of a block takes."""
     training = suite.steps_of(block.workload) * STEP * (launch <= suite.seeds)
-    return sum(training + expected_case(suite, variant, is_first=launch == 1) for variant in block.variants)
+    variants = [case.variant for case in block.cases if case.id not in unavailable]
+    return sum(training + expected_case(suite, variant, is_first=launch == 1) for variant in variants)
 
 
 def expected_case(suite: Suite, variant: Variant, *, is_first: bool) -> float:

@@ -244,9 +244,9 @@ def print_plan(asked: "Suite", conditions: Any) -> None:
         for case in block.cases:
             reason = reasons[case.id]
             print(f"  {case.id}" + (f"  unavailable: {reason}" if reason else ""))
-    skipped = sum(reason is not None for reason in reasons.values())
-    print(f"\n{len(reasons)} cases, {skipped} unavailable; {asked.launches} launches of {asked.rounds} rounds each")
-    print(f"expected time: {duration(expected_seconds(asked))} (a guess for tiny models on a 2-core CPU)")
+    absent = [case for case, reason in reasons.items() if reason is not None]
+    print(f"\n{len(reasons)} cases, {len(absent)} unavailable; {asked.launches} launches of {asked.rounds} rounds each")
+    print(f"expected time: {duration(expected_seconds(asked, absent))} (a guess for tiny models on a 2-core CPU)")
 
 
 def missing(argument: str) -> NoReturn:
