@@ -231,6 +231,15 @@ def test_no_case_is_dropped(document: Document, run: Run) -> None:
     assert "bf16 needs a CPU with AVX512" in str(outcomes.items)
 
 
+def test_what_a_variant_cannot_do_anywhere_is_one_row(tmp_path: Path) -> None:
+    run = made_run(tmp_path, made_suite(lengths=(8, 16, 32, 64, 128)), fails=False)
+    last = {block.cases[-1].id for block in run.suite.blocks}
+    ended = {"status": "unavailable", "reason": "no bf16 here"}
+    lacking = [outcome | ended if outcome["case"] in last else outcome for outcome in run.outcomes]
+    (table,) = tables(document_of([replace(run, outcomes=lacking)], ["outcomes"]))
+    assert [(row[0], row[1], row[3]) for row in table.rows] == [("5 of 5 workloads", "+bf16", "no bf16 here")]
+
+
 def test_speed_memory_and_loss_stand_in_one_row(document: Document) -> None:
     first = tables(document)[0]
     for wanted in ("speed against v1", "step time", "peak memory", "error against float64", "held-out loss"):
