@@ -144,6 +144,15 @@ def test_heads_that_do_not_divide_are_refused_with_what_to_do():
         build(None, batch=1, length=8, heads=3)
 
 
+def test_a_model_that_asks_for_them_is_given_the_workloads_batch_and_length():
+    block = grid(*FEW, "length=64").blocks[0]
+    conditions = Conditions(data={}, configs={block.name: load.config(block.workload, [])})
+    tried = replace(block, workload=replace(block.workload, batch=7, length=32))  # as the search for what fits does
+    for asked, shape in ((block, (4, 64)), (tried, (7, 32))):
+        config = conditions.recipe(asked, block.variants[0], 0)["config"]
+        assert (config["batch"], config["length"]) == shape
+
+
 # The grid.
 
 

@@ -42,7 +42,8 @@ def view(frame: Frame) -> Section:
     items: list[Note | Chart | Table] = []
     if any(measured(frame, point, name) for family in found for point in family.points for name in point.cases):
         items += [*answers(frame, found, names), *slower_choices(frame, found, names), *strangers(frame, found)]
-        items += [chart(frame, family, names) for family in found if len(family.points) > 1]
+        charts = [chart(frame, family, names) for family in found if len(family.points) > 1]
+        items += [item for item in charts if item.marks]
         items += [fastest_table(frame, found, names), *crossing_table(frame, found, names)]
         for setting, group in groupby(found, key=lambda family: family.setting):
             several = list(group)
