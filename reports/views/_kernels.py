@@ -18,6 +18,7 @@ TASK = "kernels/attention"
 CHOICE = "sdpa"
 """The backend that leaves the choice of a kernel to SDPA; the others force one."""
 SIGNS = {"better": -1, "worse": 1}
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +71,15 @@ def is_kernel(block: Block) -> bool:
 
 def families(frame: Frame) -> list[Family]:
     """Return the attentions of a run, those that differ in length alone together."""
-    found: dict[str, list[tuple[Point, dict[str, Any], dict[str, Any]]]] = {}
+    found: dict[str, tuple[Fields, Fields, list[Point]]] = {}
     for block in filter(is_kernel, frame.run.suite.blocks):
+        work = block.workload
+        shape = {**work.settings, "padding": work.padding, "seed": work.seed}
         for setting, cases in lanes(block):
-            work = block.workload
-            shape = {**work.settings, "padding": work.padding, "seed": work.seed}
-            point = Point(length=work.length, batch=work.batch, cases=cases)
-            found.setdefault(json.dumps([setting, shape], sort_keys=True), []).append((point, setting, shape))
-    groups = [(tuple(point for point, *_ in group), *group[0][1:]) for group in found.values()]
-    settings, shapes = ([group[number] for group in groups] for number in (1, 2))
-    groups.sort(key=lambda group: settings.index(group[1]))  # one setting after the other
+            *_, points = found.setdefault(json.dumps([setting, shape], sort_keys=True), (setting, shape, []))
+            points.append(Point(length=work.length, batch=work.batch, cases=cases))
+    settings, shapes = [setting for setting, *_ in found.values()], [shape for _, shape, _ in found.values()]
+    groups = sorted(found.values(), key=lambda group: settings.index(group[0]))  # one setting after the other
     return [
         Family(
             setting=", ".join((setting["precision"], *told(setting, settings, ("precision",)))),
@@ -88,14 +88,14 @@ def families(frame: Frame) -> list[Family]:
             more=", ".join((*told(shape, shapes, ("heads", "causal", "padding")), *batch)),
             points=part,
         )
-        for points, setting, shape in groups
+        for setting, shape, points in groups
         for batch, part in unambiguous(points)
     ]
 
 
-def lanes(block: Block) -> Iterator[tuple[dict[str, Any], dict[str, Case]]]:
+def lanes(block: Block) -> Iterator[tuple[Fields, dict[str, Case]]]:
     """Yield the cases of a block that differ in attention alone, with what they share."""
-    found: dict[str, tuple[dict[str, Any], dict[str, Case]]] = {}
+    found: dict[str, tuple[Fields, dict[str, Case]]] = {}
     for case in block.cases:
         setting = {name: value for name, value in asdict(case.variant).items() if name not in ("name", "attention")}
         _, cases = found.setdefault(json.dumps(setting), (setting, {}))
@@ -201,7 +201,7 @@ def crossing(frame: Frame, verdicts: Sequence[tuple[Point, Judgement]], one: str
         at=at,
         low=between(*bracket, low / (low - last_low)) if is_tight else bracket[0],
         high=between(*bracket, high / (high - last_high)) if is_tight else bracket[1],
-        seconds=between(*(seconds(frame, point, after) for point in (left, right)), share),
+        seconds=between(seconds(frame, left, after), seconds(frame, right, after), share),
     )
 
 
@@ -213,7 +213,7 @@ def oriented(found: Judgement, sign: int) -> tuple[float, tuple[float, float]]:
 
 def between(start: float, end: float, share: float) -> float:
     """Return the value at a share of the way from one to another on a logarithmic scale."""
-    return start * (end / start) ** share
+    return float(start * (end / start) ** share)
 
 
 def seconds(frame: Frame, point: Point, backend: str) -> float:

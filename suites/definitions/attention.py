@@ -1,10 +1,12 @@
 """Which attention kernel SDPA chooses, and whether another is faster: by dtype, head size, mask and length."""
 
+from typing import Any
+
 from harness.recipe import Recipe
 from harness.spec import Block, Suite, Variant, Workload
 
 BACKENDS = ("sdpa", "formula", "sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "flex")
-FAMILIES = (  # one, and others that differ from it in one thing; `--vary` crosses them
+FAMILIES: tuple[dict[str, Any], ...] = (  # one, and others that differ from it in one thing; `--vary` crosses them
     {},
     {"precision": "bf16_pure"},  # on a GPU FlashAttention and cuDNN take half precision only
     {"heads": 2},
