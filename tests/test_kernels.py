@@ -397,9 +397,9 @@ from dataclasses import replace
 from suites.definitions.attention import suite as grid
 
 def suite():
-    """Return two lengths, of the backends that a CPU has."""
+    """Return two lengths: SDPA's choice, the formula and one kernel."""
     whole = grid()
-    has = ("sdpa", "formula", "sdpa_math", "sdpa_flash")
+    has = ("sdpa", "formula", "sdpa_flash")
     blocks = [replace(block, variants=tuple(item for item in block.variants if item.attention in has))
               for block in whole.blocks[:2]]
     return replace(whole, blocks=tuple(blocks), launches=1, rounds=2)
@@ -413,7 +413,7 @@ def test_a_real_run_attests_every_kernel(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "SDPA chose sdpa_flash at 2 of 2 points" in done.stdout
-    assert "the one asked for in 8 of 8 traced cases" in " ".join(done.stdout.split())
+    assert "the one asked for in 6 of 6 traced cases" in " ".join(done.stdout.split())
     run = open_run(tmp_path / done.stdout.strip().splitlines()[-1])
     assert {outcome["status"] for outcome in run.outcomes} == {"ok"}
     assert {outcome["facts"]["reference"] for outcome in run.outcomes} == {"float64 formula"}
