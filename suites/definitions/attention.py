@@ -22,7 +22,7 @@ def suite() -> Suite:
     return Suite(
         name="attention",
         question="Which attention kernel does SDPA choose, and is it the fastest?",
-        blocks=tuple(block(length, **family) for family in FAMILIES for length in LENGTHS),
+        blocks=tuple(block(length, **family) for length in LENGTHS for family in FAMILIES),  # a shard of 5 is a family
         launches=3,
         check_steps=1,
         quality_steps=0,
