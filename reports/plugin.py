@@ -4,6 +4,7 @@ Its tensor-core columns are not shown: it does not know the names of newer kerne
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ def profile_of(path: Path) -> Any:
     from torch_tb_profiler.profiler.run_generator import RunGenerator
 
     trace.EventTypeMap.update(dict.fromkeys(RUNTIME, trace.EventTypes.RUNTIME))
-    data = RunProfileData.from_json("worker", "span", json.loads(text_of(path)))
-    return RunGenerator("worker", "span", data).generate_run_profile()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls pandas in ways of before
+        data = RunProfileData.from_json("worker", "span", json.loads(text_of(path)))
+        return RunGenerator("worker", "span", data).generate_run_profile()
 
 
 def kernel_columns(trace: Trace) -> tuple[tuple[str, ...], Mapping[str, tuple[Cell, ...]]]:

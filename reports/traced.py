@@ -33,17 +33,17 @@ class Traced:
     @property
     def step(self) -> float:
         """What the figures sum to: the timed step, or without one the traced."""
-        return self.timed or self.trace.seconds
+        return self.timed or self.account.step.seconds
 
     @property
     def scale(self) -> float:
         """What a traced second counts."""
-        return self.step / self.trace.seconds
+        return self.step / self.account.step.seconds
 
     @property
     def added(self) -> float:
         """What the profiler, and another mood of the machine, added to the step, as a share of it."""
-        return self.trace.seconds / self.step - 1
+        return self.account.step.seconds / self.step - 1
 
     @cached_property
     def operators(self) -> dict[str, float]:

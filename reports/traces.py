@@ -29,7 +29,7 @@ def document_of_run(frame: Frame) -> Document:
         (
             item.name,
             quantity(item.step),
-            quantity(item.trace.seconds),
+            quantity(item.account.step.seconds),
             quantity(item.added, "share"),
             *(quantity(item.phases.get(phase, 0.0)) for phase in PHASES),
             quantity(apart(item), "share") if item.observed else None,
@@ -113,14 +113,14 @@ def scaled(item: Traced) -> Iterator[Note]:
     """Yield what the profiler added, and how the figures make up for it."""
     count = len(item.trace.steps)
     if item.timed is None:
-        text = f"of {item.name}: the mean of {count} traced step{'s' * (count > 1)}, with what the profiler takes"
+        text = f"{item.name}: the middle one of {count} traced steps, with what the profiler takes"
         yield Note(parts=(text,))
         return
     words = "longer" if item.added >= 0 else "shorter"
     yield Note(
         parts=(
-            f"a step of {item.name} took", quantity(item.step), "as timed and", quantity(item.trace.seconds),
-            f"as traced, in the mean of {count}: the profiler, and the machine as it was then, made it",
+            f"a step of {item.name} took", quantity(item.step), "as timed and", quantity(item.account.step.seconds),
+            f"as traced, the middle one of {count}: the profiler, and the machine as it was then, made it",
             quantity(abs(item.added), "share"), f"{words}. Every time here is multiplied by",
             f"{item.scale:.3f}, so that all sum to the timed step",
         ),
@@ -160,24 +160,19 @@ def operators(item: Traced) -> Table:
     calls = item.account.by_operator()
     rows = shares(
         item,
-        [(name, seconds, counted(calls[name].calls)) for name, seconds in item.operators.items()],
+        [(name, seconds, calls[name].calls or None) for name, seconds in item.operators.items()],
     )
     return Table(
         title="By operator", columns=("operator", "time", "of the step", count), rows=rows, hardware=item.hardware
     )
 
 
-def counted(calls: float) -> Cell:
-    """Return a count, or nothing for what is not called."""
-    return quantity(calls, "1") if calls else None
-
-
 def kernels(item: Traced) -> Iterator[Item]:
     """Yield the kernels of a device."""
     found: dict[str, list[float]] = {}
-    steps = item.trace.steps
-    for kernel, _ in item.account.launched:
-        if any(step.start <= kernel.start < step.end for step in steps):
+    step = item.account.step
+    for kernel in item.trace.device:
+        if step.start <= kernel.start < step.end:
             found.setdefault(kernel.name, []).append(kernel.seconds)
     names = sorted(found, key=lambda name: -sum(found[name]))[:SHOWN]
     if not names:
@@ -187,8 +182,8 @@ def kernels(item: Traced) -> Iterator[Item]:
     rows = tuple(
         (
             name,
-            quantity(sum(found[name]) / len(steps) * item.scale),
-            quantity(len(found[name]) / len(steps), "1"),
+            quantity(sum(found[name]) * item.scale),
+            len(found[name]),
             quantity(max(found[name]) * item.scale),
             *more.get(name, (None,) * len(headings)),
         )
@@ -227,7 +222,7 @@ def waits(item: Traced) -> Iterator[Item]:
     yield Note(
         parts=(
             f"no {what} ran in", quantity(found.seconds * item.scale / item.step, "share"), "of the step, in",
-            quantity(found.count, "1"), "gaps, the longest of", quantity(found.longest * item.scale),
+            found.count, "gaps, the longest of", quantity(found.longest * item.scale),
         )
     )  # fmt: skip
     if (waiting := sum(s for name, s in item.operators.items() if name == WAITING)) > 0:

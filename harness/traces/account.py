@@ -32,22 +32,23 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """Seconds and calls a step."""
+    """Seconds and calls in a step."""
 
     seconds: float
-    calls: float
+    calls: int
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(seconds=self.seconds + other.seconds, calls=self.calls + other.calls)
 
 
-NOTHING = Spent(seconds=0.0, calls=0.0)
+NOTHING = Spent(seconds=0.0, calls=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Place -> what was spent there in a step, in the mean of the traced steps."""
+    """A step: place -> what was spent there."""
 
+    step: Span
     spent: Mapping[Place, Spent]
     on_device: bool
     held: Sequence[tuple[Allocation, Place]]
@@ -86,16 +87,17 @@ class Account:
         return self.by(module_of, phase)
 
 
-def account_of(trace: Trace) -> Account:
-    """Take a trace apart."""
-    phases = Phases(trace.spans)
+def account_of(trace: Trace, step: Span | None = None) -> Account:
+    """Take a step of a trace apart: the middle one, unless another is given."""
+    step = step or trace.step
+    phases = Timeline([span for span in trace.spans if span.category == MARK and span.name.startswith(PHASE)])
     modules: dict[int, str] = {}  # sequence number of a forward operator -> its module
     own: dict[Place, Spent] = defaultdict(lambda: NOTHING)
     places: dict[int, Place] = {}
     held: list[tuple[Allocation, Place]] = []
-    main = trace.steps[0].thread
-    threads = dict.fromkeys([main, *(span.thread for span in trace.spans)])  # it first: it holds the forward pass
-    each = 1 / len(trace.steps)
+    threads = dict.fromkeys(
+        [step.thread, *(span.thread for span in trace.spans)]
+    )  # it first: it holds the forward pass
     for thread in threads:
         spans = [span for span in trace.spans if span.thread == thread]
         memory = [item for item in trace.memory if item.thread == thread]
@@ -105,12 +107,12 @@ def account_of(trace: Trace) -> Account:
                 continue
             if found.category == OPERATOR and (number := found.numbers.get("External id")) is not None:
                 places[number] = place
-            if thread == main and seconds > 0 and any(step.start <= found.start < step.end for step in trace.steps):
-                own[place] += Spent(seconds=seconds * each, calls=each if is_operator(found) else 0.0)
+            if thread == step.thread and step.start <= found.start < step.end:
+                own[place] += Spent(seconds=seconds, calls=int(is_operator(found)))
     held.sort(key=lambda item: item[0].at)
     launched = [(kernel, launch_place(kernel, places)) for kernel in trace.device]
-    spent = on_device(trace, launched) if trace.device else own
-    return Account(spent=dict(spent), on_device=bool(trace.device), held=held, launched=launched)
+    spent = on_device(step, launched) if trace.device else own
+    return Account(step=step, spent=dict(spent), on_device=bool(trace.device), held=held, launched=launched)
 
 
 def module_of(place: Place) -> str:
@@ -125,22 +127,27 @@ def is_operator(span: Span) -> bool:
     return span.category == OPERATOR or span.name.startswith(LOADER)
 
 
-class Phases:
-    """Moment -> phase: also of what other threads do, as autograd's does on a GPU."""
+class Timeline:
+    """Moment -> which of some spans that follow each other it lies in, on whatever thread."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
-        self.marked = [span for span in spans if span.category == MARK and span.name.startswith(PHASE)]
-        self.starts = [span.start for span in self.marked]
+        self.spans = spans
+        self.starts = [span.start for span in spans]
 
-    def at(self, moment: float) -> str:
-        """Return the phase at a moment, or nothing."""
+    def at(self, moment: float) -> Span | None:
+        """Return the span around a moment, or None."""
         number = bisect_right(self.starts, moment) - 1
-        is_within = number >= 0 and moment < self.marked[number].end
-        return self.marked[number].name.removeprefix(PHASE) if is_within else ""
+        return self.spans[number] if number >= 0 and moment < self.spans[number].end else None
+
+
+def phase_at(phases: Timeline, moment: float) -> str:
+    """Return the name of the phase at a moment, or nothing: also for what autograd's thread does."""
+    found = phases.at(moment)
+    return found.name.removeprefix(PHASE) if found else ""
 
 
 def walked(
-    spans: Sequence[Span], memory: Sequence[Allocation], phases: Phases, modules: dict[int, str]
+    spans: Sequence[Span], memory: Sequence[Allocation], phases: Timeline, modules: dict[int, str]
 ) -> Iterator[tuple[Span | Allocation, Place, float]]:
     """Yield each span of a thread with its place and its seconds without those of the spans in it, and each allocation.
 
@@ -155,7 +162,7 @@ def walked(
         while True:
             end = stack[-1][2] if stack else until
             while allocation and allocation.at < min(end, until):
-                yield allocation, stack[-1][1] if stack else Place(phase=phases.at(allocation.at)), 0.0
+                yield allocation, stack[-1][1] if stack else Place(phase=phase_at(phases, allocation.at)), 0.0
                 allocation = next(waiting, None)
             if not stack or end > until:
                 return
@@ -172,9 +179,9 @@ def walked(
     yield from leave(float("inf"))
 
 
-def place_of(span: Span, above: Place, phases: Phases, modules: dict[int, str]) -> Place:
+def place_of(span: Span, above: Place, phases: Timeline, modules: dict[int, str]) -> Place:
     """Return where a span is, from where the span around it is."""
-    phase, module = phases.at(span.start), above.module
+    phase, module = phase_at(phases, span.start), above.module
     sequence = span.numbers.get("Sequence number", -1)
     if span.category == MARK:
         module = span.name.removeprefix(MODULE) if span.name.startswith(MODULE) else module
@@ -192,20 +199,17 @@ def launch_place(kernel: Span, places: Mapping[int, Place]) -> Place:
     return places.get(number, Place(operator=kernel.name))
 
 
-def on_device(trace: Trace, launched: Sequence[tuple[Span, Place]]) -> dict[Place, Spent]:
+def on_device(step: Span, launched: Sequence[tuple[Span, Place]]) -> dict[Place, Spent]:
     """Return what each place spent of the device's time; where kernels overlap, the one that began first has it."""
     spent: dict[Place, Spent] = defaultdict(lambda: NOTHING)
-    each = 1 / len(trace.steps)
-    for step in trace.steps:
-        free = step.start
-        for kernel, place in launched:
-            if step.start <= kernel.start < step.end:
-                end = min(kernel.end, step.end)
-                seconds = max(0.0, end - max(free, kernel.start))
-                spent[place] += Spent(seconds=seconds * each, calls=each)
-                spent[Place()] += Spent(seconds=max(0.0, kernel.start - free) * each, calls=0.0)
-                free = max(free, end)
-        spent[Place()] += Spent(seconds=(step.end - free) * each, calls=0.0)
+    free = step.start
+    for kernel, place in launched:
+        if step.start <= kernel.start < step.end:
+            end = min(kernel.end, step.end)
+            spent[place] += Spent(seconds=max(0.0, end - max(free, kernel.start)), calls=1)
+            spent[Place()] += Spent(seconds=max(0.0, kernel.start - free), calls=0)
+            free = max(free, end)
+    spent[Place()] += Spent(seconds=step.end - free, calls=0)
     return spent
 
 

@@ -12,23 +12,23 @@ END = "(end of the step)"
 
 @dataclass(frozen=True, kw_only=True)
 class Gaps:
-    """The gaps of a step, in the mean of the traced steps."""
+    """The gaps of a step."""
 
-    count: float
+    count: int
     seconds: float
     longest: float
     before: Mapping[str, float]
-    """Kernel or operator that ended gaps -> their seconds a step, the longest first."""
+    """Kernel or operator that ended gaps -> their seconds, the most first."""
 
 
 def gaps_of(trace: Trace, account: Account) -> Gaps:
-    """Find the gaps of a trace."""
+    """Find the gaps of the step of an account."""
     found = list(gaps(trace, account))
     before: dict[str, float] = defaultdict(float)
     for seconds, name in found:
-        before[name] += seconds / len(trace.steps)
+        before[name] += seconds
     return Gaps(
-        count=len(found) / len(trace.steps),
+        count=len(found),
         seconds=sum(before.values()),
         longest=max((seconds for seconds, _ in found), default=0.0),
         before=dict(sorted(before.items(), key=lambda item: (-item[1], item[0]))),
@@ -36,15 +36,14 @@ def gaps_of(trace: Trace, account: Account) -> Gaps:
 
 
 def gaps(trace: Trace, account: Account) -> Iterator[tuple[float, str]]:
-    """Yield the seconds of each gap in a step and the name of what ended it."""
-    main = trace.steps[0].thread
-    busy = trace.device if account.on_device else [s for s in trace.spans if s.thread == main and is_operator(s)]
-    for step in trace.steps:
-        free = step.start
-        for span in busy:
-            if step.start <= span.start < step.end:
-                if span.start > free:
-                    yield span.start - free, span.name
-                free = max(free, min(span.end, step.end))
-        if step.end > free:
-            yield step.end - free, END
+    """Yield the seconds of each gap and the name of what ended it."""
+    step = account.step
+    on_thread = (span for span in trace.spans if span.thread == step.thread and is_operator(span))
+    free = step.start
+    for span in trace.device if account.on_device else on_thread:
+        if step.start <= span.start < step.end:
+            if span.start > free:
+                yield span.start - free, span.name
+            free = max(free, min(span.end, step.end))
+    if step.end > free:
+        yield step.end - free, END

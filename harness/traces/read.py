@@ -55,6 +55,7 @@ class Trace:
 
     path: Path
     steps: tuple[Span, ...]
+    """Of a trace that marks none, all of it as one."""
     spans: tuple[Span, ...]
     """Operators and marks (phases, modules, steps) of the CPU's threads."""
     device: tuple[Span, ...]
@@ -62,9 +63,9 @@ class Trace:
     memory: tuple[Allocation, ...]
 
     @property
-    def seconds(self) -> float:
-        """The mean of the traced steps."""
-        return sum(step.seconds for step in self.steps) / len(self.steps)
+    def step(self) -> Span:
+        """The middle one of the traced steps by its time: what disturbs one of three does not count."""
+        return sorted(self.steps, key=lambda step: step.seconds)[(len(self.steps) - 1) // 2]
 
 
 def read_trace(path: Path) -> Trace:
@@ -84,10 +85,14 @@ def read_trace(path: Path) -> Trace:
     if not any(span.category == OPERATOR for span in spans):
         foreign(path, "it holds no operator")
     spans.sort(key=lambda span: (span.start, -span.end))
+    steps = tuple(span for span in spans if span.name.startswith(STEP))
+    if not steps:
+        steps = (Span("whole trace", MARK, spans[0].start, max(span.end for span in spans), spans[0].thread, {}),)
+        spans.insert(0, steps[0])
     device.sort(key=lambda span: span.start)
     return Trace(
         path=path,
-        steps=steps_of(spans),
+        steps=steps,
         spans=tuple(spans),
         device=tuple(device),
         memory=tuple(sorted(memory, key=lambda item: item.at)),
@@ -115,14 +120,6 @@ def allocation_of(event: Mapping[str, Any], origin: float) -> Allocation:
         device=(int(told["Device Type"]), int(told["Device Id"])),
         thread=f"{event['pid']}/{event['tid']}",
     )
-
-
-def steps_of(spans: list[Span]) -> tuple[Span, ...]:
-    """Return the marked steps; of a trace without any, all of it as one."""
-    if found := tuple(span for span in spans if span.name.startswith(STEP)):
-        return found
-    first, end = spans[0], max(span.end for span in spans)
-    return (Span("whole trace", MARK, first.start, end, first.thread, {}),)
 
 
 def events_of(path: Path) -> list[Any]:
