@@ -16,7 +16,7 @@ FORMAT = 1
 def render(document: Document) -> str:
     """Return one run as an object, several as `{"format": 1, "reports": [...]}`."""
     if not document.results:
-        return printed({"format": FORMAT, "sections": list(map(section, document.sections))})
+        return printed({"format": FORMAT, "reports": [], "sections": list(map(section, document.sections))})
     reports = [report(result) for result in document.results]
     data = reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports}
     return printed(data)
