@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))  # a worker is started without the folder of its file
-from made_trace import step_events, write_trace  # noqa: E402
+from made_trace import step_events, write_trace
 
 OPERATORS = [{"name": "aten::mm", "seconds": 0.01, "calls": 4}]
 AMOUNTS = {"tokens": 1024, "samples": 8, "parameters": 1000}

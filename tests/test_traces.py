@@ -213,6 +213,7 @@ BAD = {
     "a time beyond floats": (event(dur=10**400), "has not the fields"),
     "an end before its start": (event(dur=-1), "has not the fields"),
     "arguments that are a list": (event(args=[]), "has not the fields"),
+    "a step without time": (event(dur=0), "takes no time"),
     "too deep": (b"[" * 100_000, "nested too deep"),
 }
 

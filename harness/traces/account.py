@@ -95,10 +95,7 @@ def account_of(trace: Trace, step: Span | None = None) -> Account:
     own: dict[Place, Spent] = defaultdict(lambda: NOTHING)
     places: dict[int, Place] = {}
     held: list[tuple[Allocation, Place]] = []
-    threads = dict.fromkeys(
-        [step.thread, *(span.thread for span in trace.spans)]
-    )  # it first: it holds the forward pass
-    for thread in threads:
+    for thread in dict.fromkeys([step.thread, *(span.thread for span in trace.spans)]):  # first where forward runs
         spans = [span for span in trace.spans if span.thread == thread]
         memory = [item for item in trace.memory if item.thread == thread]
         for found, place, seconds in walked(spans, memory, phases, modules):

@@ -89,6 +89,8 @@ def read_trace(path: Path) -> Trace:
     if not steps:
         steps = (Span("whole trace", MARK, spans[0].start, max(span.end for span in spans), spans[0].thread, {}),)
         spans.insert(0, steps[0])
+    if any(step.seconds == 0 for step in steps):
+        foreign(path, "a step in it takes no time")
     device.sort(key=lambda span: span.start)
     return Trace(
         path=path,
