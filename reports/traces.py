@@ -86,7 +86,7 @@ def document_of_difference(base: Traced, other: Traced) -> Document:
     tables.append(difference("phase", base, other, base.phases, other.phases))
     if base.has_modules() and other.has_modules():
         tables.append(difference("module", base, other, base.modules, other.modules))
-    items = (answer, *scaled(base), *scaled(other), *tables)
+    items: tuple[Item, ...] = (answer, *scaled(base), *scaled(other), *tables)
     return Document(title=f"{base.name} and {other.name}", question=question, sections=(
         Section(title="Difference", question=question, items=items),
     ))  # fmt: skip

@@ -72,7 +72,9 @@ def read_trace(path: Path) -> Trace:
     """Read a trace; raise UserError if it is truncated, too large, no JSON, or of another tool."""
     events = events_of(path)
     origin = next((event["ts"] for event in events if isinstance(event, dict) and event.get("ph") == "X"), 0)
-    spans, device, memory = [], [], []
+    spans: list[Span] = []
+    device: list[Span] = []
+    memory: list[Allocation] = []
     for number, event in enumerate(events):
         try:
             kind, category = event.get("ph"), event.get("cat")
