@@ -73,23 +73,32 @@ def document_of_case(item: Traced) -> Document:
 def document_of_difference(base: Traced, other: Traced) -> Document:
     """Return the report on what differs between two traces; the rows of each table sum to the difference."""
     question = f"What does a step of {other.name} do in another time than one of {base.name}?"
-    change = other.step - base.step
-    words = "less" if change < 0 else "more"
+    change, as_traced = other.step - base.step, other.account.step.seconds - base.account.step.seconds
     answer = Note(
         parts=(
-            f"a step of {other.name} takes", quantity(abs(change)), f"{words} than one of {base.name}:",
+            f"a step of {other.name} takes", *more_or_less(change), f"than one of {base.name}:",
             quantity(other.step), "against", quantity(base.step),
         ),
         kind="answer",
     )  # fmt: skip
+    notes = [answer, *scaled(base), *scaled(other)]
+    if change * as_traced < 0:
+        remedy = "so the rows tell little; run both again on a quieter machine, or with more launches"
+        told = ("as traced it takes", *more_or_less(as_traced), f"- the other way round than as timed -, {remedy}")
+        notes.append(Note(parts=told, kind="warning"))
     tables = [difference("operator", base, other, base.operators, other.operators)]
     tables.append(difference("phase", base, other, base.phases, other.phases))
     if base.has_modules() and other.has_modules():
         tables.append(difference("module", base, other, base.modules, other.modules))
-    items: tuple[Item, ...] = (answer, *scaled(base), *scaled(other), *tables)
+    items: tuple[Item, ...] = (*notes, *tables)
     return Document(title=f"{base.name} and {other.name}", question=question, sections=(
         Section(title="Difference", question=question, items=items),
     ))  # fmt: skip
+
+
+def more_or_less(change: float) -> tuple[Cell, Cell]:
+    """Return a change as words: so much, and more or less."""
+    return quantity(abs(change)), "less" if change < 0 else "more"
 
 
 def difference(what: str, base: Traced, other: Traced, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Table:

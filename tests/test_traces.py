@@ -287,6 +287,12 @@ def test_a_difference_sums_to_that_of_the_step_times(tandem, folder):
         assert sum(rows) == pytest.approx(step) == pytest.approx(now - was)
 
 
+def test_a_trace_that_says_the_opposite_of_the_timing_is_a_warning(tandem, folder):
+    slow = folder / "traces" / open_run(folder).suite.cases[1].id / "cpu.1.pt.trace.json"
+    write_trace(slow, step_events(slower=200.0))
+    assert "the other way round than as timed" in tandem("trace", "made-run", "v1", "+sdpa")
+
+
 def test_what_many_rows_leave_out_is_one_row(tmp_path):
     many = [op(f"op{number}", number * 10, 1 + number % 7) for number in range(90)]
     path = write_trace(tmp_path / "t.json", [mark("ProfilerStep#1", 0, 1000), *many])
