@@ -459,7 +459,7 @@ def test_phases_operators_and_modules_of_real_traces_sum_to_the_timed_step(real)
         for table in (item.operators, item.phases, item.modules):
             assert sum(table.values()) == pytest.approx(item.timed)
         assert {"data", "forward", "backward", "optimizer"} <= item.phases.keys()
-        assert item.phases[OUTSIDE] < 0.02 * item.timed
+        assert item.phases[OUTSIDE] < 0.05 * item.timed
         assert {"layers.*.qkv", "layers.*.mlp", "token"} <= item.modules.keys()
 
 
@@ -467,7 +467,7 @@ def test_phases_of_real_traces_are_those_of_turns_of_their_own(real):
     """Within what a busy machine strays: a phase taken for another would be far off."""
     for item in real.values():
         for phase, observed in item.observed.items():
-            assert abs(item.phases[phase] - observed) < 0.15 * item.timed, phase
+            assert abs(item.phases[phase] - observed) < 0.25 * item.timed, phase
 
 
 def test_work_that_one_case_has_more_is_what_differs(real):
