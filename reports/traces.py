@@ -23,6 +23,9 @@ def document_of_run(frame: Frame) -> Document:
     items: list[Item] = [
         Note(parts=("run `tandem trace RUN CASE` for one of them, `tandem trace RUN A B` for what differs",))
     ]
+    if far := [item.name for item in found if abs(item.added) > FAR]:
+        text = f"far from the timed steps, so that their shares tell little, are the traces of {', '.join(far)}"
+        items.append(Note(parts=(f"{text}; run them again on a quieter machine",), kind="warning"))
     if not found:
         items = [Note(parts=("this run holds no traces; run without --no-trace",), kind="warning")]
     rows = tuple(
