@@ -15,6 +15,7 @@ from harness.commands.list import list_names
 from harness.commands.merge import merge
 from harness.commands.report import report
 from harness.commands.run import run
+from harness.commands.trace import trace
 from harness.errors import DISK, UserError
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("list")(list_names)
-for command in (run, gate, merge, compare, report, history, doctor):
+for command in (run, gate, merge, compare, report, trace, history, doctor):
     app.command()(command)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(env.app, name="env")

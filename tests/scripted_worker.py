@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent))  # a worker is started without the folder of its file
+from made_trace import step_events, write_trace
+
 OPERATORS = [{"name": "aten::mm", "seconds": 0.01, "calls": 4}]
 AMOUNTS = {"tokens": 1024, "samples": 8, "parameters": 1000}
 FACTS = {"device": "cpu", "threads": 2, "weights_sha256": "w", "batch_sha256": "b"}
@@ -54,6 +57,8 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         center, noise = line.get("seconds", 0.05), line.get("noise", 0.0)
         seconds = [center * state["draw"].gauss(1, noise) for _ in range(message["steps"])]
         return {"seconds": seconds, "wall": sum(seconds), "loss": loss}
+    if verb == "trace":
+        write_trace(Path(message["folder"]) / "cpu.1.pt.trace.json", [*step_events(), *step_events(1000, 2)])
     if verb == "write":
         Path(message["folder"]).mkdir()
         (Path(message["folder"]) / "config.json").write_text("{}")

@@ -44,6 +44,8 @@ PLACES = {
     "shards/*/*": "shards/1 shards/2 --runs merged",
     "CASE": "*--formula--*",
     "METRIC": "step_seconds",
+    "A": "*--formula--*",
+    "B": "*--mine--*",
     "old=/path/to/python": f"old={sys.executable}",
 }
 SCRIPT = {"formula": {"seconds": 0.04}, "mine": {"seconds": 0.02, "noise": 0.001}}
@@ -82,9 +84,11 @@ NAMED = {
     "gate",
     "doctor",
     "env",
+    "trace",
 }  # a command's name alone, in a sentence
-# tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments
-APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1")
+# tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments;
+# tests/test_traces.py serves TensorBoard
+APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|--tensorboard")
 RUNNABLE = [command for command in ALL if command not in NAMED and not APART.search(command)]
 
 
@@ -183,6 +187,7 @@ def test_a_documented_command_runs(command, own, tandem, scripted_run, shards):
     shutil.rmtree(own / "baselines", ignore_errors=True)
     if re.search(r"baseline (?!save)|baseline:|--update", command):
         tandem("baseline save main latest")
+    command = re.sub("^trace latest", f"trace {scripted_run.id}", command)  # not of a gate that ran since
     is_short = not command.startswith("run") or "--dry-run" in command
     assert tandem(command if is_short else f"{command} --dry-run")
 

@@ -26,8 +26,8 @@ WORKER = [
 ]  # fmt: skip
 COORDINATOR = [
     path
-    for pattern in ("harness/*.py", "harness/commands/*.py", "suites/data/*.py", "reports/**/*.py")
-    for path in ROOT.glob(pattern)
+    for folder in ("harness", "harness/commands", "harness/traces", "suites/data", "reports/**")
+    for path in ROOT.glob(f"{folder}/*.py")
     if path not in SHARED
 ]
 MAY_IMPORT = {  # layer -> what its files may import beside the standard library
@@ -36,7 +36,7 @@ MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
         "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "sklearn", "tomllib", "pytest", "pytest_benchmark",
-        "PIL", "datasets",
+        "PIL", "datasets", "tensorboard", "torch_tb_profiler",
     },
 }  # fmt: skip
 HARNESS_IN = {"shared": {"spec", "recipe", "work", "metrics", "names", "wire", "errors", "checkpoint"}}

@@ -167,8 +167,10 @@ class Session:
 
     def trace(self, message: Message) -> dict[str, Any]:
         """Profile `steps` steps into `folder`."""
+        is_eager = self.variant["compile"] == "none"  # compiled code has no modules, and would compile again for marks
+        modules = {name: module for name, module in self.step.model.named_modules() if name and is_eager}
         with self.around():
-            return trace(self.step, self.take(message["steps"]), self.device, Path(message["folder"]))
+            return trace(self.step, self.take(message["steps"]), self.device, Path(message["folder"]), modules)
 
     def explain(self, message: Message) -> dict[str, Any]:
         """Write, before any step, the saliency of the input as the reference, or return how alike it ranks."""

@@ -1,17 +1,28 @@
-"""Trace: torch.profiler over some steps, an operator table from it, and which attention kernel really ran."""
+"""Trace: torch.profiler over some steps, an operator table from it, and which attention kernel really ran.
 
+Beside the operators the trace holds spans named after the phases (`tandem: forward`) and after the modules of a model
+that runs as it is written (`nn.Module: layers.0.mlp`), and what was allocated and given back.
+"""
+
+import inspect
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from harness.worker.device import Device
 
 TOP = 20
+PHASE = "tandem: "
+MODULE = "nn.Module: "  # as torch's own tracer of Python calls has it
+MARKS = (PHASE, MODULE, "ProfilerStep")  # spans that hold operators and are none
 ATTENTION = (  # operator or kernel -> backend; the first that fits: cuDNN's kernels have "flash" in their names too
     ("sdpa_cudnn", r"cudnn_attention|cudnn.*(sdpa|fmha|flash)"),
     ("sdpa_efficient", r"efficient_attention|fmha_cutlass"),
@@ -21,17 +32,23 @@ ATTENTION = (  # operator or kernel -> backend; the first that fits: cuDNN's ker
 )
 
 
-def trace(step: Any, indices: Sequence[int], device: Device, folder: Path) -> dict[str, Any]:
+def trace(
+    step: Any, indices: Sequence[int], device: Device, folder: Path, modules: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Profile the steps `indices`, the first only to warm the profiler up; write the trace where TensorBoard looks.
 
-    Return its file name, the operators that take most of a step, the attention seen, and on a GPU the kernels a step.
+    `modules` are marked by name. Return the file's name, the operators that take most of a step, the attention seen,
+    and on a GPU the kernels a step.
     """
     traced = len(indices) - 1
-    with profile(
-        activities=activities(device), schedule=schedule(wait=0, warmup=1, active=traced, repeat=1)
-    ) as profiler:
+    profiled = profile(
+        activities=activities(device),
+        schedule=schedule(wait=0, warmup=1, active=traced, repeat=1),
+        profile_memory=True,
+    )
+    with marked_modules(modules or {}), profiled as profiler:
         for index in indices:
-            step(index)
+            marked_step(step, index)
             device.synchronize()  # a kernel belongs to the step that queued it
             profiler.step()
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,6 +65,42 @@ def trace(step: Any, indices: Sequence[int], device: Device, folder: Path) -> di
         "attention_actual": attention_seen([event.key for event in events] + kernels),
     }
     return found if device.kind == "cpu" else {**found, "kernels_per_step": len(kernels) / traced}
+
+
+def marked_step(step: Any, index: int) -> None:
+    """Run a step, each phase within a span of its name."""
+    micro_batch = ("data", "forward", "backward")
+    running = step.phases(index)
+    for phase in (*micro_batch * step.accumulate, "optimizer"):
+        with record_function(PHASE + phase):
+            done = next(running)
+        assert done == phase, f"{done} ended where {phase} was marked"
+    for _ in running:
+        raise AssertionError("a step goes on after its optimizer")
+
+
+@contextmanager
+def marked_modules(modules: Mapping[str, Any]) -> Iterator[None]:
+    """Put the forward pass of each module within a span of its name."""
+    spans: list[Any] = []  # a stack: modules call each other
+
+    def enter(name: str, *_: Any) -> None:
+        spans.append(record_function(MODULE + name))
+        spans[-1].__enter__()
+
+    def leave(*_: Any) -> None:
+        spans.pop().__exit__(None, None, None)
+
+    # Checkpointing ends its second forward pass, once it has what it needs, by an exception (from torch 2.1 on).
+    can_always = "always_call" in inspect.signature(nn.Module.register_forward_hook).parameters
+    always = {"always_call": True} if can_always else {}
+    hooks = [module.register_forward_pre_hook(partial(enter, name)) for name, module in modules.items()]
+    hooks += [module.register_forward_hook(leave, **always) for module in modules.values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def activities(device: Device) -> list[Any]:
@@ -73,7 +126,7 @@ def operators(events: Iterable[Any], steps: int) -> list[dict[str, Any]]:
 
     A kernel's time is its operator's; the kernels themselves, which the events hold too, are left out.
     """
-    called = [event for event in events if "CPU" in str(event.device_type) and not event.key.startswith("ProfilerStep")]
+    called = [event for event in events if "CPU" in str(event.device_type) and not event.key.startswith(MARKS)]
     own_time = device_time if any(map(device_time, called)) else cpu_time
     table: dict[str, dict[str, Any]] = {}
     for event in called:

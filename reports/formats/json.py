@@ -8,16 +8,41 @@ from typing import Any
 from harness.compare import Comparison, Overall
 from harness.stats import Judgement
 from harness.wire import portable
-from reports.document import CaseResult, Document, Quantity, Result
+from reports.document import CaseResult, Cell, Document, Note, Quantity, Result, Section, Table
 
 FORMAT = 1
 
 
 def render(document: Document) -> str:
     """Return one run as an object, several as `{"format": 1, "reports": [...]}`."""
+    if not document.results:
+        return printed({"format": FORMAT, "reports": [], "sections": list(map(section, document.sections))})
     reports = [report(result) for result in document.results]
     data = reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports}
+    return printed(data)
+
+
+def printed(data: dict[str, Any]) -> str:
+    """Return data as JSON."""
     return json.dumps(portable(without_nan(data)), indent=1, ensure_ascii=False) + "\n"
+
+
+def section(item: Section) -> dict[str, Any]:
+    """Return what a report without results says, which is not of a run as a whole: its notes and tables."""
+    notes = [[cell(part) for part in note.parts] for note in item.items if isinstance(note, Note)]
+    tables = [
+        {"title": table.title, "columns": table.columns, "rows": [list(map(cell, row)) for row in table.rows]}
+        for table in item.items
+        if isinstance(table, Table)
+    ]
+    return {"title": item.title, "question": item.question, "notes": notes, "tables": tables}
+
+
+def cell(item: Cell) -> Any:
+    """Return a cell: a quantity as its centre and unit."""
+    if isinstance(item, Quantity):
+        return {"center": item.estimate.center, "unit": item.unit}
+    return item if isinstance(item, str | int | None) else asdict(item)
 
 
 def report(result: Result) -> dict[str, Any]:

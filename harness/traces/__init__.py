@@ -1,0 +1,1 @@
+"""Traces: what a trace of torch.profiler says about a step, read without torch."""
