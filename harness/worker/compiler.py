@@ -91,14 +91,25 @@ def graph_breaks(utils: Any) -> list[str]:
         for reason in getattr(utils, "graph_break_reasons", ())
     ]
     given_up = [
-        reason_line(metrics.fail_reason, f"all of {function_name(metrics.co_name or 'the function')} runs eagerly")
+        reason_line(metrics.fail_reason, f"{beginning(metrics)}: all of it runs eagerly")
         for metrics in getattr(utils, "get_compilation_metrics", list)()
-        if metrics.fail_reason
+        if metrics.fail_reason and not hit_limit(metrics)
     ]
     in_torch_2_0 = (
         [] if hasattr(utils, "graph_break_reasons") else list(map(reason_line, utils.counters["graph_break"]))
     )
     return list(dict.fromkeys(breaks + given_up + in_torch_2_0))
+
+
+def hit_limit(metrics: Any) -> bool:
+    """Tell whether a compilation was refused because its function has been compiled too often; by any release's words."""
+    return bool(re.search(r"recompile.limit|cache.size.limit", metrics.fail_reason or "", re.IGNORECASE))
+
+
+def beginning(metrics: Any) -> str:
+    """Return where the function begins that a record of Dynamo's is about."""
+    name = function_name(metrics.co_name or "a function")
+    return f"{short(metrics.co_filename)}:{metrics.co_firstlineno} in {name}" if metrics.co_filename else name
 
 
 def recompiles(utils: Any) -> int:

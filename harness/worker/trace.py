@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from harness.worker.device import Device
+from harness.worker.outside import outside
 
 TOP = 20
+PHASE = "tandem: "
+MARKS = (PHASE, "ProfilerStep")  # spans that hold operators and are none
 ATTENTION = (  # operator or kernel -> backend; the first that fits: cuDNN's kernels have "flash" in their names too
     ("sdpa_cudnn", r"cudnn_attention|cudnn.*(sdpa|fmha|flash)"),
     ("sdpa_efficient", r"efficient_attention|fmha_cutlass"),
@@ -31,7 +34,7 @@ def trace(step: Any, indices: Sequence[int], device: Device, folder: Path) -> di
         activities=activities(device), schedule=schedule(wait=0, warmup=1, active=traced, repeat=1)
     ) as profiler:
         for index in indices:
-            step(index)
+            marked_step(step, index)
             device.synchronize()  # a kernel belongs to the step that queued it
             profiler.step()
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +50,21 @@ def trace(step: Any, indices: Sequence[int], device: Device, folder: Path) -> di
         "operators": operators(events, traced),
         "attention_actual": attention_seen([event.key for event in events] + kernels),
     }
-    return found if device.kind == "cpu" else {**found, "kernels_per_step": len(kernels) / traced}
+    if device.kind == "cpu":
+        return {**found, **outside(profiler.events(), traced)}
+    return {**found, "kernels_per_step": len(kernels) / traced}
+
+
+def marked_step(step: Any, index: int) -> None:
+    """Run a step, each phase within a span of its name."""
+    micro_batch = ("data", "forward", "backward")
+    running = step.phases(index)
+    for phase in (*micro_batch * step.accumulate, "optimizer"):
+        with record_function(PHASE + phase):
+            done = next(running)
+        assert done == phase, f"{done} ended where {phase} was marked"
+    for _ in running:
+        raise AssertionError("a step goes on after its optimizer")
 
 
 def activities(device: Device) -> list[Any]:
@@ -73,7 +90,7 @@ def operators(events: Iterable[Any], steps: int) -> list[dict[str, Any]]:
 
     A kernel's time is its operator's; the kernels themselves, which the events hold too, are left out.
     """
-    called = [event for event in events if "CPU" in str(event.device_type) and not event.key.startswith("ProfilerStep")]
+    called = [event for event in events if "CPU" in str(event.device_type) and not event.key.startswith(MARKS)]
     own_time = device_time if any(map(device_time, called)) else cpu_time
     table: dict[str, dict[str, Any]] = {}
     for event in called:
