@@ -35,7 +35,7 @@ class Workload:
     accumulate: int = 1
     padding: float = 0.0
     lengths: int = 1
-    """How many lengths batches have, one after the other and over again: `length` is the longest, a quarter the least."""
+    """How many lengths batches have, one after the other and over again, from `length` down to a quarter of it."""
     data: str = "stdlib"
     weights: str = ""
     """Checkpoint to start from, a folder or an id in the local Hugging Face cache; empty draws from the seed."""
@@ -77,7 +77,7 @@ class Variant:
     attention: str = "formula"
     compile: str = "none"
     dynamic: bool | None = None
-    """torch.compile's `dynamic`: None compiles for one shape and for any once it changes, False for each, True for any."""
+    """torch.compile's: None compiles for one shape, and for any once it changes; False for each; True for any."""
     bucket: int = 0
     """Pad batches of varied lengths to the next multiple of so many tokens; 0 leaves them as long as they are."""
     precision: str = "fp32"

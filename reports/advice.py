@@ -154,9 +154,9 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def share(value: float) -> Quantity:
-    """Return a share as a cell."""
-    return Quantity(estimate=estimate([value]), unit="share")
+def share(value: float) -> str:
+    """Return a share in whole percent: a trace does not tell more."""
+    return f"{100 * value:.0f} %" if value >= LITTLE or not value else "less than 1 %"
 
 
 def seconds(value: float) -> Quantity:

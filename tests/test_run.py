@@ -135,6 +135,18 @@ def test_a_failing_case_has_its_outcome_and_the_others_go_on(tmp_path, how, verb
     assert alive_workers(tmp_path) == []
 
 
+def test_where_lengths_vary_each_turn_holds_all_of_them_and_a_step_is_their_mean(tmp_path):
+    _, run = Bench(tmp_path, {"a": {"seconds": 0.004}, "b": {"seconds": 0.001}}, launches=1).run("--set", "lengths=3")
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    asked = [event["steps"] for event in events if event.get("verb") == "measure" and "steps" in event]
+    assert asked
+    assert all(steps % 3 == 0 for steps in asked)
+    assert asked[-1] == 3 * 4  # 10 ms of the faster case, whose three lengths take 3 ms
+    steps = run.samples().query("metric == 'step_seconds'").groupby("case", observed=True).value
+    assert (steps.count() == 4 * 4).all()
+    assert sorted(steps.mean()) == pytest.approx([0.001, 0.004])
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -102,7 +102,7 @@ def graph_breaks(utils: Any) -> list[str]:
 
 
 def hit_limit(metrics: Any) -> bool:
-    """Tell whether a compilation was refused because its function has been compiled too often; by any release's words."""
+    """Tell whether a compilation was refused because its function has been compiled too often."""
     return bool(re.search(r"recompile.limit|cache.size.limit", metrics.fail_reason or "", re.IGNORECASE))
 
 
