@@ -11,7 +11,6 @@ from harness.store import Run
 from reports.advice import Evidence, advice, seconds
 from reports.document import Document, Note, Section, Table, filled
 from reports.frame import Frame, frame_of, result_of
-from reports.views import compile as compiling
 
 STAGES = {"first step": "first_step", "compile": "compile", "Dynamo": "dynamo", "AOT": "aot", "Inductor": "inductor"}
 QUESTION = "What did torch.compile make of it, and what would help?"
@@ -62,7 +61,7 @@ def section(frame: Frame, block: Block, case: Case) -> Section:
         kernels(facts, "generated_kernels", "Kernels that torch.compile generated, by what they fuse"),
         kernels(facts, "library_kernels", "Kernels of libraries that compiled code calls"),
     )  # fmt: skip
-    items = [*advice(evidence(frame, block, case)), *compiling.reasons(frame, block, case), *fusions(frame, case)]
+    items = [*advice(evidence(frame, block, case)), *reasons(facts), *fusions(frame, case)]
     hardware = frame.hardware(case)
     shown = [filled(Table(**table, hardware=hardware)) for table in tables if table["rows"]]
     return Section(title=title, question=QUESTION, items=(*items, *shown))
@@ -83,7 +82,7 @@ def evidence(frame: Frame, block: Block, case: Case) -> Evidence:
     optimizer = phase_share(frame, case, "optimizer_seconds") if case.variant.optimizer == "loop" else None
     return Evidence(
         breaks=facts.get("graph_break_reasons", ()),
-        guards=facts.get("recompile_reasons", ()),
+        guards=[f"{record['guard']} ({record['place']})" for record in again] or facts.get("recompile_reasons", ()),
         recompiles=int(frame.center(case, "recompiles") or 0),
         recompile_seconds=sum(record["seconds"] for record in again) if again else None,
         given_up=given_up(records or ()),
@@ -133,6 +132,14 @@ def steadier(frame: Frame, block: Block, case: Case) -> tuple[str, float] | None
         and (time := frame.center(other, "step_seconds"))
     ]
     return min(ratios, key=lambda ratio: ratio[1], default=None)
+
+
+def reasons(facts: Mapping[str, Any]) -> list[Note]:
+    """Return a line for each graph break, and for each guard that failed where the table of compilations has none."""
+    lines = [f"graph break: {reason}" for reason in facts.get("graph_break_reasons", ())]
+    if "compilations" not in facts:
+        lines += [f"recompiled: {reason}" for reason in facts.get("recompile_reasons", ())]
+    return [Note(parts=(line,)) for line in lines]
 
 
 def graphs(facts: Mapping[str, Any]) -> dict[str, Any]:

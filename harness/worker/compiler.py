@@ -109,7 +109,8 @@ def hit_limit(metrics: Any) -> bool:
 def beginning(metrics: Any) -> str:
     """Return where the function begins that a record of Dynamo's is about."""
     name = function_name(metrics.co_name or "a function")
-    return f"{short(metrics.co_filename)}:{metrics.co_firstlineno} in {name}" if metrics.co_filename else name
+    file = getattr(metrics, "co_filename", None)
+    return f"{short(file)}:{metrics.co_firstlineno} in {name}" if file else name
 
 
 def recompiles(utils: Any) -> int:

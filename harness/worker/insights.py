@@ -15,6 +15,7 @@ from harness.worker.compiler import beginning, hit_limit, reason_line
 
 RECORDS = 1024  # compilations; Dynamo itself forgets all but the last 64
 KERNELS = 40  # kernels listed; the counts hold all of them
+TOO_OFTEN = "given up: compiled too often"
 DEFINED = re.compile(r"^(\w+) = async_compile\.\w+\(", re.MULTILINE)
 CALLED = re.compile(r"^[^#\n]*?\b(?:extern_kernels\.(\w+)|torch\.ops\.\w+\.(\w+)(?:\.\w+)?)\(", re.MULTILINE)
 
@@ -33,15 +34,15 @@ def found() -> dict[str, Any]:
     sources = [*generated_code(sys.modules.get("torch._inductor.codecache"))]
     if not records and not sources:
         return {"counts": {}, "facts": {}}
-    generated, libraries = kernels(sources)
+    compiled, (generated, libraries) = compilations(records), kernels(sources)
     counts = {
-        "recompile_limits": len({beginning(record) for record in records if hit_limit(record)}),
+        "recompile_limits": len({row["place"] for row in compiled if row["outcome"] == TOO_OFTEN}),
         "generated_kernels": sum(generated.values()),
         "library_kernels": sum(libraries.values()),
     }
     before = getattr(sys.modules.get("torch._inductor.metrics"), "ir_nodes_pre_fusion", 0)
     facts = {
-        "compilations": compilations(records),
+        "compilations": compiled,
         "generated_kernels": listed(generated),
         "library_kernels": listed(libraries),
     }
@@ -51,20 +52,24 @@ def found() -> dict[str, Any]:
 def compilations(records: Iterable[Any]) -> list[dict[str, Any]]:
     """Return for each compilation where, how large its graph is, its seconds, and which guard had failed before it.
 
-    The seconds of the backward graph, which is compiled later and has a record of its own, are added to it.
+    The seconds of the backward graph, which is compiled later and has a record of its own, are added to it. A
+    compilation that was refused names no function: it is known by the first number of its id.
     """
     table: list[dict[str, Any]] = []
+    places: dict[str, str] = {}
     for record in records:
-        number = getattr(record, "compile_id", None)
+        number = getattr(record, "compile_id", None) or ""
         if getattr(record, "is_forward", True) is False:
             seconds = (getattr(record, "duration_us", None) or 0) / 1e6
             for row in table:
                 row["seconds"] += seconds * (row["id"] == number)
-        elif record.co_name:
+        elif record.co_name or hit_limit(record):
+            function = number.split("/")[0] or str(record.co_firstlineno)
+            place = places.setdefault(function, beginning(record))
             table.append(
                 {
-                    "id": number or "",
-                    "place": beginning(record),
+                    "id": number,
+                    "place": place,
                     "operators": record.graph_op_count or 0,
                     "guards": record.guard_count or 0,
                     "seconds": record.entire_frame_compile_time_s or 0.0,
@@ -78,7 +83,7 @@ def compilations(records: Iterable[Any]) -> list[dict[str, Any]]:
 def outcome(record: Any) -> str:
     """Return what became of a compilation."""
     if hit_limit(record):
-        return "given up: compiled too often"
+        return TOO_OFTEN
     if record.fail_reason:
         return "given up"
     return "compiled" if record.graph_op_count else "no graph"
