@@ -82,9 +82,11 @@ NAMED = {
     "gate",
     "doctor",
     "env",
+    "explain",
 }  # a command's name alone, in a sentence
-# tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments
-APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1")
+# tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments;
+# tests/test_explain.py explains compiled cases
+APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|^explain latest$")
 RUNNABLE = [command for command in ALL if command not in NAMED and not APART.search(command)]
 
 
