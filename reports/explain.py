@@ -1,6 +1,7 @@
 """Explain: a run's compiled cases -> what torch.compile made of each, and advice."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,11 +22,20 @@ NO_MARKS = "only the trace of a CPU, of torch 2.1 or newer, marks where compiled
 def explanation_of(run: Run, name: str | None = None) -> Document:
     """Return the explanation of the compiled cases of a run, or of those that `name` means."""
     frame = frame_of(run)
+    cases = chosen(frame, name)
+    told = {case.id: advice_on(frame, block, case) for block, case in cases}
     return Document(
         title=run.suite.name,
         question=QUESTION,
-        sections=tuple(section(frame, block, case) for block, case in chosen(frame, name)),
-        results=(result_of(frame),),
+        sections=tuple(
+            Section(
+                title=f"{block.name}, {case.variant.name}",
+                question=QUESTION,
+                items=(*told[case.id], *basis(frame, case)),
+            )
+            for block, case in cases
+        ),
+        results=(replace(result_of(frame), advice=told),),
     )
 
 
@@ -47,29 +57,29 @@ def chosen(frame: Frame, name: str | None) -> list[tuple[Block, Case]]:
     return found
 
 
-def section(frame: Frame, block: Block, case: Case) -> Section:
-    """Return one case: advice, then what it rests on."""
-    title = f"{block.name}, {case.variant.name}"
+def advice_on(frame: Frame, block: Block, case: Case) -> tuple[Note, ...]:
+    """Return the advice on a case, or why there is none."""
     if not frame.figures.is_measured(case):
         outcome = frame.outcome(case)
-        return told(title, f"{outcome['status']}: {outcome['reason'] or 'nothing was measured'}")
+        return (Note(parts=(f"{outcome['status']}: {outcome['reason'] or 'nothing was measured'}",), kind="answer"),)
     if case.variant.compile == "none":
-        return told(title, "it is not compiled: explain a variant that is (compile=default)")
+        return (Note(parts=("it is not compiled: explain a variant that is (compile=default)",), kind="answer"),)
+    return advice(evidence(frame, block, case))
+
+
+def basis(frame: Frame, case: Case) -> tuple[Note | Table, ...]:
+    """Return what the advice on a compiled case rests on."""
+    if case.variant.compile == "none" or not frame.figures.is_measured(case):
+        return ()
     facts = frame.outcome(case)["facts"]
     tables = (
         graphs(facts), stages(frame, case), outside(facts),
         kernels(facts, "generated_kernels", "Kernels that torch.compile generated, by what they fuse"),
         kernels(facts, "library_kernels", "Kernels of libraries that compiled code calls"),
     )  # fmt: skip
-    items = [*advice(evidence(frame, block, case)), *reasons(facts), *fusions(frame, case)]
     hardware = frame.hardware(case)
     shown = [filled(Table(**table, hardware=hardware)) for table in tables if table["rows"]]
-    return Section(title=title, question=QUESTION, items=(*items, *shown))
-
-
-def told(title: str, sentence: str) -> Section:
-    """Return a section of one sentence."""
-    return Section(title=title, question=QUESTION, items=(Note(parts=(sentence,), kind="answer"),))
+    return (*reasons(facts), *fusions(frame, case), *shown)
 
 
 def evidence(frame: Frame, block: Block, case: Case) -> Evidence:

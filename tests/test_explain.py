@@ -19,6 +19,7 @@ from harness.worker.compiler import missing_cpp
 from reports.advice import Evidence, advice
 from reports.document import Table
 from reports.explain import explanation_of
+from reports.formats import json as json_format
 from reports.formats._words import sentence
 from reports.formats.terminal import render
 
@@ -151,6 +152,9 @@ def test_a_case_is_explained_with_advice_and_what_it_rests_on(run):
     assert "fused: 20 operators of all graphs, forward and backward, became 4 calls of generated kernels" in text
     assert "aten::softmax" in text
     assert "cpp_fused_add_gelu" in text
+    [case] = [outcome["case"] for outcome in run.outcomes if outcome["facts"].get("compilations")]
+    [told] = json.loads(json_format.render(document))["advice"].items()
+    assert told == (case, [sentence(note) for note in section.items if getattr(note, "kind", "") == "answer"])
 
 
 @pytest.mark.parametrize("name", ["+compile", "gpt-tiny-b4-l64--+compile", "*compile*"])
