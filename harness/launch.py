@@ -348,8 +348,8 @@ class Launch:
         if case.variant.compile != "none" and reply["metrics"].get("graphs") == 0:
             remedy = "read its figures as those of eager code; its graph break reasons may say why"
             self.warn(case.id, "not compiled", "torch.compile made no graph", remedy)
-        if given_up := reply["metrics"].get("recompile_limits"):
-            message = f"torch.compile gave up on {given_up} functions that it had compiled for too many shapes"
+        if reply["metrics"].get("recompile_limits"):
+            message = "torch.compile gave up code that it had compiled too often: further shapes run eagerly"
             self.warn(case.id, "recompile limit", message, "pad to buckets, or set dynamic; see `tandem explain`")
 
     def trace(self, case: Case, peer: Peer) -> None:

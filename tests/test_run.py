@@ -164,6 +164,14 @@ def test_wrong_results_are_not_benchmarked(tmp_path, line, reason):
     assert done.returncode == 3
 
 
+def test_code_that_torch_gave_up_is_a_warning(tmp_path):
+    _, run = Bench(
+        tmp_path, {"a": {"observed": {"recompile_limits": 0}}, "b": {"observed": {"recompile_limits": 2}}}
+    ).run()
+    warned = {outcome["case"]: [warning["code"] for warning in outcome["warnings"]] for outcome in run.outcomes}
+    assert ["recompile limit" in codes for codes in warned.values()] == [False, True]
+
+
 def test_a_failing_baseline_leaves_the_others_measured(tmp_path):
     _, run = Bench(tmp_path, {"a": {"fail": {"how": "crash", "verb": "measure"}}, "b": {}}, launches=2).run()
     assert outcomes(run) == {"a": "error", "b": "ok"}
