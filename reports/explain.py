@@ -15,6 +15,7 @@ from reports.frame import Frame, frame_of, result_of
 
 STAGES = {"first step": "first_step", "compile": "compile", "Dynamo": "dynamo", "AOT": "aot", "Inductor": "inductor"}
 QUESTION = "What did torch.compile make of it, and what would help?"
+TOO_OFTEN = "given up: compiled too often"  # as the worker says it
 NO_TRACE = "the run has no trace of it: run it without --no-trace"
 NO_MARKS = "only the trace of a CPU, of torch 2.1 or newer, marks where compiled code runs; see `tandem report`"
 
@@ -86,14 +87,14 @@ def evidence(frame: Frame, block: Block, case: Case) -> Evidence:
     """Return what the run knows of a compiled case."""
     facts = frame.outcome(case)["facts"]
     records = facts.get("compilations")
-    again = [record for record in records or () if record["guard"] and record["outcome"] == "compiled"]
+    again = [record for record in records or () if record["guard"] and record["outcome"] != TOO_OFTEN]
     shares = trained_share(frame, case), frame.center(case, "outside_share"), frame.center(case, "generated_share")
     trained, outside, generated = shares
     optimizer = phase_share(frame, case, "optimizer_seconds") if case.variant.optimizer == "loop" else None
     return Evidence(
         breaks=facts.get("graph_break_reasons", ()),
         guards=[f"{record['guard']} ({record['place']})" for record in again] or facts.get("recompile_reasons", ()),
-        recompiles=int(frame.center(case, "recompiles") or 0),
+        recompiles=len(again) or int(frame.center(case, "recompiles") or 0),
         recompile_seconds=sum(record["seconds"] for record in again) if again else None,
         given_up=given_up(records or ()),
         outside=None if None in shares else (trained or 0) * (outside or 0),
@@ -109,7 +110,7 @@ def evidence(frame: Frame, block: Block, case: Case) -> Evidence:
 
 def given_up(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the functions that were compiled too often."""
-    places = (record["place"] for record in records if record["outcome"] == "given up: compiled too often")
+    places = (record["place"] for record in records if record["outcome"] == TOO_OFTEN)
     return list(dict.fromkeys(places))
 
 

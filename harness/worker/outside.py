@@ -7,6 +7,12 @@ from typing import Any
 TOP = 20
 TRAINED = ("tandem: forward", "tandem: backward")
 GRAPH = re.compile(r"^## Call \w+ \w+ ##$")  # Inductor's own mark around a call of a compiled graph (torch 2.1)
+GRAPH_FUNCTIONS = ("CompiledFunction", "CompiledFunctionBackward")
+MACHINERY = re.compile(
+    r"^(CompiledFunction(Backward)?|autograd::engine::evaluate_function: CompiledFunctionBackward|Pregraph bytecode"
+    r"|TorchDynamo Cache Lookup|Torch-Compiled Region.*|AOTDispatcher Runtime Wrapper.*)$"
+)
+CALLING, PYTHON = "calling compiled graphs: guards, wrappers", "Python that the trace does not name"
 # Products and attention: library kernels, the same in eager and in compiled code.
 LIBRARY = re.compile(
     r"^(aten|mkldnn|mkl|onednn)::_?(mm|addmm\w*|bmm|baddbmm|mkl_linear|linear_pointwise\w*|\w*convolution\w*"
@@ -26,9 +32,8 @@ def outside(events: Iterable[Any], steps: int) -> dict[str, Any]:
     for event in events:
         if event.name in TRAINED:
             whole += event.cpu_time_total
-            continue
         above = [parent.name for parent in ancestors(event)]
-        if not any(name in TRAINED for name in above):
+        if event.name not in TRAINED and not any(name in TRAINED for name in above):
             continue
         is_inside = any(map(GRAPH.match, above))
         if GRAPH.match(event.name):
@@ -37,9 +42,10 @@ def outside(events: Iterable[Any], steps: int) -> dict[str, Any]:
             library += event.self_cpu_time_total
             library_in_graphs += event.self_cpu_time_total * is_inside
         if not is_inside and not GRAPH.match(event.name):
-            row = table.setdefault(event.name, {"name": event.name, "seconds": 0.0, "calls": 0.0})
+            name = CALLING if MACHINERY.match(event.name) else PYTHON if event.name in TRAINED else event.name
+            row = table.setdefault(name, {"name": name, "seconds": 0.0, "calls": 0.0})
             row["seconds"] += event.self_cpu_time_total / 1e6 / steps
-            row["calls"] += 1 / steps
+            row["calls"] += (name != CALLING or event.name in GRAPH_FUNCTIONS) / steps
     if not graphs:
         return {}
     generated = graphs - library_in_graphs

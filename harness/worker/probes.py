@@ -28,11 +28,18 @@ RESET_HIGH_WATER_MARK = "5"  # Linux, proc(5), /proc/pid/clear_refs
 def phases(step: Any, indices: Sequence[int], device: Device, lengths: int = 1) -> dict[str, float]:
     """Run steps; return the median seconds of each phase, and their sum as a share of the steps not taken apart.
 
-    Of batches of several lengths the mean, over all of them.
+    Of batches of several `lengths`, which follow each other, the mean over lengths of these medians.
     """
     turns = split(step.phases, indices, device)
-    middle = median if lengths == 1 else mean
-    whole, *parts = (middle([turn[name] for turn in turns if name in turn]) for name in ("step", *PHASES))
+
+    def middle(name: str) -> float:
+        seen: dict[int, list[float]] = {}
+        for index, turn in zip(indices, turns, strict=True):
+            if name in turn:
+                seen.setdefault(index % lengths, []).append(turn[name])
+        return mean(map(median, seen.values()))
+
+    whole, *parts = map(middle, ("step", *PHASES))
     seconds = {f"{phase}_seconds": part for phase, part in zip(PHASES, parts, strict=True)}
     return {**seconds, "phases_share": sum(parts) / whole}
 

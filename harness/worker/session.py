@@ -191,12 +191,15 @@ class Session:
         return range(self.index - max(steps, 0), self.index)
 
     def alternating(self, steps: int) -> list[int]:
-        """Return twice `steps` steps; where lengths vary, two of each length, one at an odd place, one at an even."""
+        """Return twice `steps` steps; where lengths vary so many of each length, half at odd places, half at even."""
         if self.cycle == 1:
             return [*self.take(2 * steps)]
-        first = self.take(self.cycle)
-        self.take(1 - self.cycle % 2)
-        return [*first, *self.take(self.cycle)]
+        found: list[int] = []
+        for _ in range(steps):
+            found += self.take(self.cycle)
+            self.take(1 - self.cycle % 2)
+            found += self.take(self.cycle)
+        return found
 
     def started(self) -> dict[str, Any]:
         """Return what the first step has cost beside its time: compiling, in seconds."""
