@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from harness.names import find
 from harness.worker import clock, compiler, insights, probes
 from harness.worker.device import Device
 from harness.worker.outside import outside
+from harness.worker.session import Session
 from harness.worker.trace import attention_seen, operators, trace
 
 CPU = Device("cpu")
@@ -631,3 +633,25 @@ def test_the_trace_tells_no_host_and_no_folder(tmp_path):
 )
 def test_kernels_on_a_gpu_are_told_apart_by_name(names, seen):
     assert attention_seen(names) == seen
+
+
+# lengths that vary
+
+
+@pytest.mark.parametrize("lengths", [2, 3, 12])
+@pytest.mark.parametrize("start", [0, 5])
+def test_each_length_is_observed_whole_and_in_phases_equally_often(lengths, start):
+    session = object.__new__(Session)
+    session.cycle, session.index = lengths, start
+    places = Counter((index % lengths, number % 2) for number, index in enumerate(session.alternating(5)))
+    assert set(places.values()) == {5}
+    assert len(places) == 2 * lengths
+
+
+def test_phases_of_several_lengths_are_means_over_the_lengths():
+    work = SimpleNamespace(batch=lambda index: time.sleep(0.02 * (index % 2)), loss=None)
+    step = FakeStep(model=nn.Linear(1, 1), work=work, evaluate=lambda model, batch: (model.weight.sum(), None))
+    order = [0, 1, 1, 0, 0, 1, 1, 0]  # short, long, ...: each once whole and once in phases
+    found = probes.phases(step, [number + (number - index) % 2 for number, index in enumerate(order)], CPU, lengths=2)
+    assert found["data_seconds"] == pytest.approx(0.01, rel=0.5)
+    assert found["phases_share"] == pytest.approx(1, rel=0.5)
