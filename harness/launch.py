@@ -364,7 +364,7 @@ class Launch:
         if "kernels_per_step" in reply:
             self.put(case.id, "kernels_per_step", reply["kernels_per_step"])
         self.put_all(case.id, reply.get("shares", {}))
-        found = {name: reply[name] for name in ("operators", "outside_compiled") if name in reply}
+        found: dict[str, Any] = {name: reply[name] for name in ("operators", "outside_compiled") if name in reply}
         self.recorder.fact(case.id, {**found, "attention_actual": actual})
         if not is_as_asked(case.variant, actual):
             message = f"asked for {case.variant.attention}, the trace shows {actual}"
