@@ -55,11 +55,10 @@ def of_limit(found: Evidence) -> Sequence[Cell]:
         return ()
     gave_up = f"torch.compile gave up {several(found.given_up)}, compiled too often: further shapes run eagerly;"
     if found.steadier is None:
-        return (
-            gave_up,
-            "what that costs cannot be told from this run: no variant of it differs in dynamic or bucket alone",
-            "(--vary dynamic=unset,true,false, or tandem run dynamic, tells)",
-        )
+        way = "(tandem run dynamic, or --vary dynamic=unset,true,false, tells what each way out gives)"
+        if found.outside is None or found.generated is None:
+            return gave_up, f"what that costs cannot be told: {found.unknown}", way
+        return gave_up, "compiling all is worth at most", share(found.outside + found.generated), "of the step", way
     name, ratio = found.steadier
     if ratio >= 1:
         return gave_up, f"{name}, which is not given up, takes", share(ratio), "of its step time: it is no way out here"

@@ -77,7 +77,11 @@ def test_the_recompile_limit_is_told_with_what_a_way_out_gives():
         f"{start} bucket 64, which is not given up, saves 25 % of the step"
     ]
     assert "it is no way out here" in said(given_up=given_up, steadier=("bucket 64", 1.25))[0]
-    assert "cannot be told from this run" in said(given_up=given_up)[0]
+    way = "(tandem run dynamic, or --vary dynamic=unset,true,false, tells what each way out gives)"
+    assert said(given_up=given_up, outside=0.25, generated=0.25) == [
+        f"{start} compiling all is worth at most 50 % of the step {way}"
+    ]
+    assert said(given_up=given_up, unknown="no trace") == [f"{start} what that costs cannot be told: no trace {way}"]
 
 
 def test_recompilations_are_bounded_by_the_seconds_they_took():
