@@ -56,9 +56,9 @@ def of_limit(found: Evidence) -> Sequence[Cell]:
     gave_up = f"torch.compile gave up {several(found.given_up)}, compiled too often: further shapes run eagerly;"
     if found.steadier is None:
         way = "(tandem run dynamic, or --vary dynamic=unset,true,false, tells what each way out gives)"
-        if found.outside is None or found.generated is None:
+        if (parts := left(found)) is None:
             return gave_up, f"what that costs cannot be told: {found.unknown}", way
-        return gave_up, "compiling all is worth at most", share(found.outside + found.generated), "of the step", way
+        return gave_up, f"compiling all is worth at most {sum(parts)} % of the step", way
     name, ratio = found.steadier
     if ratio >= 1:
         return gave_up, f"{name}, which is not given up, takes", share(ratio), "of its step time: it is no way out here"
@@ -70,13 +70,15 @@ def of_breaks(found: Evidence) -> Sequence[Cell]:
     if not found.breaks:
         return ()
     breaks = f"{counted(len(found.breaks), 'graph break')}, {several(found.breaks)}:"
-    if found.outside is None or found.generated is None:
+    if (parts := left(found)) is None:
         return breaks, f"what removing them is worth cannot be told: {found.unknown}"
+    outside, generated = parts
     return (
-        breaks, "removing them is worth at most", share(found.outside + found.generated), "of the step:",
-        share(found.outside), "run outside of compiled code, and",
-        share(found.generated), "in compiled code that may fuse across them; matrix products and attention stay",
-    )  # fmt: skip
+        breaks,
+        f"removing them is worth at most {outside + generated} % of the step:",
+        f"{outside} % run outside of compiled code, and {generated} % in compiled code that may fuse across them;",
+        "matrix products and attention stay",
+    )
 
 
 def of_recompiles(found: Evidence) -> Sequence[Cell]:
@@ -96,24 +98,22 @@ def of_rest(found: Evidence) -> Sequence[Cell]:
     """Bound what is left to gain where no graph breaks."""
     if found.breaks or found.given_up:
         return ()
-    if found.outside is None or found.generated is None:
+    if (parts := left(found)) is None:
         return (f"no graph break; what is left to gain cannot be told: {found.unknown}",)
+    outside, generated = parts
     return (
-        "no graph break; what is left to fuse is at most", share(found.outside + found.generated), "of the step:",
-        share(found.generated), "in compiled code and", share(found.outside),
-        "outside of it; the rest are matrix products, attention, data and optimizer",
-    )  # fmt: skip
+        f"no graph break; what is left to fuse is at most {outside + generated} % of the step:",
+        f"{generated} % in compiled code and {outside} % outside of it;",
+        "the rest are matrix products, attention, data and optimizer",
+    )
 
 
 def of_optimizer(found: Evidence) -> Sequence[Cell]:
     """Bound what an optimizer of one kernel is worth."""
     if found.optimizer is None or found.optimizer < LITTLE:
         return ()
-    return (
-        "the optimizer, one kernel a parameter and not compiled: optimizer=fused is worth at most",
-        share(found.optimizer),
-        "of the step",
-    )
+    worth = f"optimizer=fused is worth at most {percent(found.optimizer)} % of the step"
+    return (f"the optimizer, one kernel a parameter and not compiled: {worth}",)
 
 
 def of_start(found: Evidence) -> Sequence[Cell]:
@@ -153,9 +153,21 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
+def left(found: Evidence) -> tuple[int, int] | None:
+    """Return how many percent of a step are outside of and in compiled code, each rounded up; None if not known."""
+    if found.outside is None or found.generated is None:
+        return None
+    return percent(found.outside), percent(found.generated)
+
+
+def percent(value: float) -> int:
+    """Return a share in whole percent, rounded up as a bound is: a trace does not tell more."""
+    return math.ceil(round(100 * value, 6))
+
+
 def share(value: float) -> str:
-    """Return a share in whole percent: a trace does not tell more."""
-    return f"{100 * value:.0f} %" if value >= LITTLE or not value else "less than 1 %"
+    """Return a measured share as text."""
+    return f"{100 * value:.0f} %"
 
 
 def seconds(value: float) -> Quantity:

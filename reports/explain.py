@@ -75,8 +75,8 @@ def basis(frame: Frame, case: Case) -> tuple[Note | Table, ...]:
     facts = frame.outcome(case)["facts"]
     tables = (
         graphs(facts), stages(frame, case), outside(facts),
-        kernels(facts, "generated_kernels", "Kernels that torch.compile generated, by what they fuse"),
-        kernels(facts, "library_kernels", "Kernels of libraries that compiled code calls"),
+        kernels(facts, "generated_kernels", "Generated kernels, by what they fuse, and their calls in all graphs"),
+        kernels(facts, "library_kernels", "Library kernels, and their calls in all graphs"),
     )  # fmt: skip
     hardware = frame.hardware(case)
     shown = [filled(Table(**table, hardware=hardware)) for table in tables if table["rows"]]
@@ -193,7 +193,7 @@ def outside(facts: Mapping[str, Any]) -> dict[str, Any]:
 def kernels(facts: Mapping[str, Any], name: str, title: str) -> dict[str, Any]:
     """Return kernels with how often compiled code calls them."""
     rows = tuple((item["name"], item["calls"]) for item in facts.get(name, ()))
-    return {"title": title, "columns": ("kernel", "calls in all graphs"), "rows": rows}
+    return {"title": title, "columns": ("kernel", "calls"), "rows": rows}
 
 
 def fusions(frame: Frame, case: Case) -> list[Note]:

@@ -35,6 +35,7 @@ INDUCTOR = (
     *INDUCTOR_BACKWARD,
     "AOTAutogradCache.inductor_load",
 )
+ANOTHER = "another graph break occurred: ***"  # before the reason why a break costs the whole function
 LONGEST_REASON = 300  # characters; Dynamo's own run to a page
 
 
@@ -91,7 +92,7 @@ def graph_breaks(utils: Any) -> list[str]:
         for reason in getattr(utils, "graph_break_reasons", ())
     ]
     given_up = [
-        reason_line(metrics.fail_reason, f"{beginning(metrics)}: all of it runs eagerly")
+        reason_line(metrics.fail_reason.split(ANOTHER)[-1], f"{beginning(metrics)}: all of it runs eagerly")
         for metrics in getattr(utils, "get_compilation_metrics", list)()
         if metrics.fail_reason and not hit_limit(metrics)
     ]
