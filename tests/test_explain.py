@@ -8,17 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_run import made_run, made_suite
 
 from harness.compare import BreakEven
 from harness.errors import UserError
-from harness.spec import Block
+from harness.spec import Block, Variant, Workload
 from harness.worker.compiler import missing_cpp
 from reports.advice import Evidence, advice
 from reports.document import Table
-from reports.explain import explanation_of
+from reports.explain import explanation_of, steadier
 from reports.formats import json as json_format
 from reports.formats._words import sentence
 from reports.formats.terminal import render
@@ -177,6 +178,27 @@ def test_a_wrong_name_and_a_run_that_compiles_nothing_are_sentences(run):
     block = replace(run.suite.blocks[0], variants=run.suite.blocks[0].variants[:2])
     with pytest.raises(UserError, match="compiles nothing"):
         explanation_of(replace(run, suite=replace(run.suite, blocks=(block,))))
+
+
+def test_the_way_out_of_the_limit_is_the_fastest_that_differs_in_shapes_alone_and_is_not_given_up():
+    static = Variant(name="static", compile="default", dynamic=False)
+    others = {  # name -> variant, step time, given up
+        "eager": (Variant(name="eager"), 0.1, 0),
+        "fused": (replace(static, name="fused", optimizer="fused"), 0.2, 0),
+        "unset": (replace(static, name="unset", dynamic=None), 0.9, 0),
+        "bucket": (replace(static, name="bucket", bucket=32), 0.8, 0),
+        "little": (replace(static, name="little", bucket=4), 0.7, 1),
+    }
+    work = Workload(task="t", model="m", length=64, lengths=12)
+    block = Block(workload=work, variants=(static, *(variant for variant, *_ in others.values())))
+    known = {"static": (static, 1.0, 1), **others}
+
+    def center(case, metric):
+        return known[case.variant.name][("step_seconds", "recompile_limits").index(metric) + 1]
+
+    frame = SimpleNamespace(center=center, figures=SimpleNamespace(is_measured=lambda case: True))
+    assert steadier(frame, block, block.cases[0]) == ("bucket", 0.8)
+    assert steadier(frame, replace(block, variants=(static, *block.variants[1:3])), block.cases[0]) is None
 
 
 def test_an_old_run_without_insights_is_explained_as_far_as_it_goes(tmp_path):
