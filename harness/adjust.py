@@ -124,7 +124,7 @@ def parted(text: str, option: str) -> tuple[str, str]:
 
 def parsed(value: str) -> Any:
     """Return the number, truth value or None that a text stands for, else the text."""
-    named = {"true": True, "false": False, "none": "none"}  # `compile=none` is a name
+    named = {"true": True, "false": False, "none": "none", "unset": None}  # `compile=none` is a name
     if value.lower() in named:
         return named[value.lower()]
     try:

@@ -1,4 +1,4 @@
-"""The case of a run that a name means: a variant's name, an id, the only id with it in it, or a pattern."""
+"""The cases of a run that a name means: those of a variant, an id, the ids with it in them, or a pattern."""
 
 from fnmatch import fnmatchcase
 
@@ -7,17 +7,26 @@ from harness.spec import Case
 from harness.store import Run
 
 
-def chosen(run: Run, name: str) -> Case:
-    """Return the case that a name means; raise UserError, with the closest names, if that is none or several."""
+def meant(run: Run, name: str) -> list[Case]:
+    """Return the cases that a name means; raise UserError, with the closest names, if that is none."""
     cases = {case.id: case for case in run.suite.cases}
-    meant = (
+    found = (
         [id for id in cases if id == name]
         or [id for id, case in cases.items() if case.variant.name == name]
         or [id for id in cases if name in id]
         or [id for id in cases if fnmatchcase(id, name)]
     )
-    if not meant:
-        raise unknown("case", name, {*(case.variant.name for case in cases.values()), *cases})
-    if len(meant) > 1:
-        raise UserError(f"{name!r} means {len(meant)} cases", f"say which: {', '.join(sorted(meant))}")
-    return cases[meant[0]]
+    if not found:
+        raise unknown("case", name, dict.fromkeys([*(case.variant.name for case in cases.values()), *cases]))
+    return [cases[id] for id in found]
+
+
+def chosen(run: Run, name: str) -> Case:
+    """Return the case that a name means; raise UserError if that is none or several."""
+    first, *others = meant(run, name)
+    if others:
+        raise UserError(
+            f"{name!r} means {len(others) + 1} cases",
+            f"say which: {', '.join(sorted(case.id for case in (first, *others)))}",
+        )
+    return first

@@ -9,6 +9,7 @@ from harness import exits
 from harness.commands import baseline, env
 from harness.commands.compare import compare
 from harness.commands.doctor import doctor
+from harness.commands.explain import explain
 from harness.commands.gate import gate
 from harness.commands.history import history
 from harness.commands.list import list_names
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("list")(list_names)
-for command in (run, gate, merge, compare, report, trace, history, doctor):
+for command in (run, gate, merge, compare, report, explain, trace, history, doctor):
     app.command()(command)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(env.app, name="env")

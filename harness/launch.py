@@ -1,7 +1,7 @@
 """A launch: fresh workers for one block, asked in turn; each failure is an outcome, never an exception."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,8 @@ class Launch:
         """Cases that no launch has compared with the reference yet: all in launch 1, later what failed before it."""
         self.peers: dict[str, Peer] = {}
         self.built: dict[str, Mapping[str, Any]] = {}
+        self.cycle = block.workload.lengths
+        """Steps in which each length of batch comes once: what is timed and paced is as many of them, whole."""
         self.turn_steps: dict[str, int] = {}
         self.recompiles: dict[str, int] = {}
         self.sentinels = {case: sentinel.Watch() for case in self.cases}
@@ -274,10 +276,10 @@ class Launch:
                 self.warn(case.id, "no steady state", "its step time never settled", remedy)
                 break
             with self.watch("warmup"):
-                reply = peer.ask("measure", self.suite.timeout, steps=pace.next_warm_up(fresh))
+                reply = peer.ask("measure", self.suite.timeout, steps=pace.next_warm_up(fresh) * self.cycle)
             compiled_again = reply.get("recompiles", 0) > self.recompiles.get(case.id, 0)
             self.recompiles[case.id] = reply.get("recompiles", 0)
-            steps = [number_of(value) for value in reply["seconds"]]
+            steps = cycles(reply["seconds"], self.cycle)
             seconds += steps
             fresh = steps if compiled_again else fresh + steps
             self.check_loss(reply)
@@ -296,7 +298,8 @@ class Launch:
     def visit(self, number: int, case: Case, peer: Peer) -> None:
         """Take one turn."""
         began, before = perf_counter(), sentinel.look(peer.process.pid, family=self.loads)
-        reply = peer.ask("measure", self.suite.timeout, settle=1 + self.ahead, steps=self.turn_steps[case.id])
+        steps = self.turn_steps[case.id] * self.cycle
+        reply = peer.ask("measure", self.suite.timeout, settle=1 + self.ahead, steps=steps)
         self.sentinels[case.id].add(before, sentinel.look(peer.process.pid, family=self.loads))
         wall = number_of(reply["wall"])
         self.watch.add("timed", wall)
@@ -314,11 +317,11 @@ class Launch:
             self.warn(case, "busy machine", message, remedy)
 
     def record_turn(self, case: Case, number: int, reply: Mapping[str, Any]) -> None:
-        """Write down the steps of a turn."""
+        """Write down the steps of a turn; where lengths vary, the mean of each cycle of them."""
         self.turn += 1
         rows: list[Row] = [
-            (case.id, self.number, number, self.turn, step, "step_seconds", number_of(seconds))
-            for step, seconds in enumerate(reply["seconds"])
+            (case.id, self.number, number, self.turn, step, "step_seconds", seconds / self.cycle)
+            for step, seconds in enumerate(cycles(reply["seconds"], self.cycle))
         ]
         self.write(rows)
         self.check_loss(reply)
@@ -340,10 +343,14 @@ class Launch:
             reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS, settle=self.ahead, load=self.loads)
         refuse_strays(case, reply)
         self.put_all(case.id, reply["metrics"])
-        self.recorder.fact(case.id, reply.get("facts", {}))
+        if case.id in self.unchecked:
+            self.recorder.fact(case.id, reply.get("facts", {}))
         if case.variant.compile != "none" and reply["metrics"].get("graphs") == 0:
             remedy = "read its figures as those of eager code; its graph break reasons may say why"
             self.warn(case.id, "not compiled", "torch.compile made no graph", remedy)
+        if reply["metrics"].get("recompile_limits"):
+            message = "torch.compile gave up code that it had compiled too often: further shapes run eagerly"
+            self.warn(case.id, "recompile limit", message, "pad to buckets, or set dynamic; see `tandem explain`")
 
     def trace(self, case: Case, peer: Peer) -> None:
         """Record a profile, and which attention kernel it shows; once for each case."""
@@ -351,11 +358,14 @@ class Launch:
             return
         folder = self.recorder.path.resolve() / "traces" / case.id
         with self.watch("trace"):
-            reply = peer.ask("trace", self.suite.timeout, steps=TRACED_STEPS, folder=str(folder))
+            steps = max(TRACED_STEPS, 1 + self.cycle)
+            reply = peer.ask("trace", self.suite.timeout, steps=steps, folder=str(folder))
         actual = reply["attention_actual"]
         if "kernels_per_step" in reply:
             self.put(case.id, "kernels_per_step", reply["kernels_per_step"])
-        self.recorder.fact(case.id, {"operators": reply["operators"], "attention_actual": actual})
+        self.put_all(case.id, reply.get("shares", {}))
+        found: dict[str, Any] = {name: reply[name] for name in ("operators", "outside_compiled") if name in reply}
+        self.recorder.fact(case.id, {**found, "attention_actual": actual})
         if not is_as_asked(case.variant, actual):
             message = f"asked for {case.variant.attention}, the trace shows {actual}"
             self.warn(case.id, "other kernel", message, "read its figures as those of the kernel shown")
@@ -376,6 +386,12 @@ class Launch:
         """Write rows down, and keep them for the ratios of this launch."""
         self.rows += rows
         self.recorder.rows(rows)
+
+
+def cycles(seconds: Sequence[float | str], size: int) -> list[float]:
+    """Return the seconds of each `size` steps on end."""
+    numbers = [number_of(value) for value in seconds]
+    return [math.fsum(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def refuse_strays(case: Case, reply: Mapping[str, Any]) -> None:

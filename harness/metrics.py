@@ -70,6 +70,14 @@ def rate(name: str, unit: str, amount: str, summary: str, seconds: str = "step_s
     )  # fmt: skip
 
 
+def part(name: str, summary: str) -> Metric:
+    """Return a share of the time of forward and backward in the trace of a compiled case."""
+    return Metric(
+        name=name, unit="share", better="neither", noise="sampled", scale="difference",
+        summary=f"share of forward and backward, from the trace: {summary}",
+    )  # fmt: skip
+
+
 def fitting(name: str, unit: str) -> Metric:
     """Return a size that is known to a sixteenth."""
     summary = f"{name.replace('_', ' ')} that trains within the suite's memory_limit, to a sixteenth"
@@ -119,6 +127,13 @@ TABLE = (
     count("graphs", "1", "graphs that torch.compile made"),
     count("graph_breaks", "1", "places where torch.compile fell back to Python"),
     count("recompiles", "1", "compilations after the first of the same code"),
+    count("recompile_limits", "1", "functions that torch.compile gave up, compiled too often for the shapes they saw"),
+    count("generated_kernels", "1", "kernels that torch.compile generated, calls of them in all its graphs"),
+    count("library_kernels", "1", "calls of library kernels, such as matrix products, in all compiled graphs"),
+    count("operators_before_fusion", "1", "operators in all compiled graphs before they were fused into kernels"),
+    part("library_share", "matrix products and attention, wherever they are called from"),
+    part("generated_share", "compiled graphs, but for matrix products and attention"),
+    part("outside_share", "outside of compiled graphs, but for matrix products and attention"),
     count("kernels_per_step", "1", "GPU kernels of a step, from the trace"),
     memory("memory_peak_bytes", "highest memory of a steady step (CUDA: allocated; CPU: resident, VmHWM)"),
     memory("memory_allocated_peak_bytes", "highest memory that tensors took in a step (CPU; CUDA: memory_peak_bytes)"),

@@ -34,6 +34,8 @@ class Workload:
     length: int = 128
     accumulate: int = 1
     padding: float = 0.0
+    lengths: int = 1
+    """How many lengths batches have, one after the other and over again, from `length` down to a quarter of it."""
     data: str = "stdlib"
     weights: str = ""
     """Checkpoint to start from, a folder or an id in the local Hugging Face cache; empty draws from the seed."""
@@ -52,6 +54,8 @@ class Workload:
                 raise UserError(f"{where}: {name} is {value!r}", "give a whole number of 1 or more")
         if not is_whole(self.seed) or self.seed < 0:
             raise UserError(f"{where}: seed is {self.seed!r}", "give a whole number of 0 or more")
+        if not is_whole(self.lengths) or not 1 <= self.lengths <= max(1, self.length // 2):
+            raise UserError(f"{where}: lengths is {self.lengths!r}", "give 1, or at most half as many as length")
         if not isinstance(self.padding, int | float) or not 0 <= self.padding <= 0.5:
             raise UserError(f"{where}: padding is {self.padding!r}", "give a share between 0 and 0.5")
 
@@ -72,6 +76,10 @@ class Variant:
     """Another implementation of the workload's model, which must compute the same; empty is the workload's own."""
     attention: str = "formula"
     compile: str = "none"
+    dynamic: bool | None = None
+    """torch.compile's: None compiles for one shape, and for any once it changes; False for each; True for any."""
+    bucket: int = 0
+    """Pad batches of varied lengths to the next multiple of so many tokens; 0 leaves them as long as they are."""
     precision: str = "fp32"
     optimizer: str = "loop"
     device: str = "auto"
@@ -104,6 +112,10 @@ class Variant:
         for name in ("checkpoint", "pinned", "persistent"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"variant {self.name!r}: {name} is {getattr(self, name)!r}", "give true or false")
+        if self.dynamic is not None and not isinstance(self.dynamic, bool):
+            raise UserError(f"variant {self.name!r}: dynamic is {self.dynamic!r}", "give true, false or unset")
+        if not is_whole(self.bucket) or self.bucket < 0:
+            raise UserError(f"variant {self.name!r}: bucket is {self.bucket!r}", "give tokens, or 0 for none")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 error = unknown(f"value of {name}", str(getattr(self, name)), choices)
@@ -161,6 +173,13 @@ class Block:
         if self.baseline not in names:
             error = unknown("variant", self.baseline, names)
             raise UserError(f"block {self.name!r}: its baseline is not among its variants: {error}")
+
+        for variant in self.variants:
+            if variant.bucket and (self.workload.lengths == 1 or self.workload.length % variant.bucket):
+                raise UserError(
+                    f"block {self.name!r}: variant {variant.name!r} pads to buckets of {variant.bucket} tokens",
+                    "give the workload more lengths than 1, and a length that is a multiple of it",
+                )
 
     def workload_of(self, variant: Variant) -> Workload:
         """Return the workload as a variant does it: with a model of its own, if it names one."""
@@ -222,6 +241,10 @@ class Suite:
             raise UserError(f"suite {self.name!r}: memory_limit is {self.memory_limit!r}", "give bytes, or 0 for none")
         if self.fit and not self.memory_limit:
             raise UserError(f"suite {self.name!r} looks for what fits and has no memory_limit", "give it in bytes")
+        if self.fit and any(block.workload.lengths > 1 for block in self.blocks):
+            raise UserError(
+                f"suite {self.name!r} looks for what fits", "--set lengths=1: it tries batches of one length"
+            )
         if not isinstance(self.explain, bool):
             raise UserError(f"suite {self.name!r}: explain is {self.explain!r}", "give true or false")
         for name in ("timeout", "budget"):

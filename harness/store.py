@@ -4,6 +4,7 @@ Format 1: run.json, plan.json, environments.json, outcomes.json, samples.parquet
 Format 2: a variant has a revision and an allocator, a suite has seeds.
 Format 3: a suite has a retry, a workload has weights, a variant may have a model of its own.
 Format 4: a suite has an explain, a fit and a memory_limit, a workload a recipe, a variant a loader with its workers.
+Format 5: a workload has lengths, a variant dynamic and bucket.
 A run is written as `.partial-<id>` with samples.jsonl and renamed when sealed. A complete run is never written again;
 an interrupted one goes back to `.partial-<id>` when it is resumed.
 """
@@ -28,7 +29,7 @@ from harness.wire import encode, portable
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 4
+FORMAT = 5
 PHASES = (
     "prepare", "startup", "build", "compile", "check", "warmup", "timed", "observe", "quality", "trace", "explain",
     "fit", "store",

@@ -21,6 +21,11 @@ class Work:
     amount: Mapping[str, float]
     """How much one micro-batch is, padding apart: {"tokens": ..., "samples": ...}."""
 
+    lengths: int = 1
+    """How many lengths the batches have, one after the other and over again, of which the first is the longest.
+
+    `amount` is then the mean over them."""
+
     score: Callable[..., Mapping[str, float]]
     """(model, part) -> quality on that part of the data, such as {"held_out_loss": 2.3}, the task's own metric first.
 

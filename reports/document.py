@@ -124,6 +124,8 @@ class Result:
     """The run that `comparisons` are against, where that is not this one."""
     differences: tuple[Difference, ...] = ()
     gate: Ruling | None = None
+    advice: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
+    """Case -> what would help it, where the report is such an explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,11 @@ def test_varying_the_variant_compares_the_values_with_each_other():
     assert block.baseline_case.variant.precision == "fp32"
 
 
+def test_what_torch_compile_takes_as_none_is_unset():
+    (block,) = adjusted(name="null", axes=["dynamic=unset,true,false"]).blocks
+    assert [variant.dynamic for variant in block.variants[:3]] == [None, True, False]
+
+
 def test_varying_a_field_of_the_model_names_the_blocks_by_it():
     names = [block.name for block in adjusted(name="null", axes=["dropout=0.0,0.1"]).blocks]
     assert names[0].endswith("dropout=0.0")

@@ -109,6 +109,18 @@ def test_attention_compares_every_backend_with_the_choice_of_sdpa():
         assert len({variant.precision for variant in block.variants}) == 1
 
 
+def test_dynamic_has_more_lengths_than_torch_compiles_a_function_for():
+    for block in load("dynamic").blocks:
+        assert block.workload.lengths > 8
+        assert block.baseline_case.variant.compile == "none"
+        assert {variant.dynamic for variant in block.variants} == {None, True, False}
+        compiled = next(variant for variant in block.variants if variant.name == "+compile")
+        assert all(changes(variant, compiled) <= {"dynamic", "bucket", "compile"} for variant in block.variants)
+        for variant in block.variants:
+            assert variant.bucket == 0 or block.workload.length / variant.bucket <= 8
+    assert load("dynamic").check_steps == block.workload.lengths
+
+
 @pytest.mark.parametrize(("name", "left_out"), [("compile", set()), ("precision", {"fp64"})])
 def test_an_axis_is_gone_through_with_nothing_else_changed(name, left_out):
     (block,) = load(name).blocks

@@ -84,11 +84,12 @@ NAMED = {
     "gate",
     "doctor",
     "env",
+    "explain",
     "trace",
 }  # a command's name alone, in a sentence
 # tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments;
-# tests/test_traces.py serves TensorBoard
-APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|--tensorboard")
+# tests/test_explain.py explains compiled cases; tests/test_traces.py serves TensorBoard
+APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|^explain latest$|--tensorboard")
 RUNNABLE = [command for command in ALL if command not in NAMED and not APART.search(command)]
 
 

@@ -71,6 +71,38 @@ def test_a_batch_depends_on_seed_and_index_only(prepare, task):
     assert not same(forward[0], prepare(task, padding=0.3, seed=1).batch(0))
 
 
+@every_task
+def test_batches_of_several_lengths_come_over_and_over_in_an_order_of_the_seeds(prepare, task):
+    work = prepare(task, lengths=4, padding=0.3)
+    widths = [work.batch(index)[0].shape[1] for index in range(8)]
+    assert (work.lengths, widths[0], sorted(widths[:4])) == (4, 128, [32, 64, 96, 128])
+    assert widths[:4] == widths[4:]
+    orders = {
+        tuple(prepare(task, lengths=4, seed=seed).batch(index)[0].shape[1] for index in range(4)) for seed in range(9)
+    }
+    assert len(orders) > 1
+    one = [prepare(task, length=width, padding=0.3) for width in widths[:4]]
+    assert work.amount == {"tokens": sum(other.amount["tokens"] for other in one) / 4, "samples": 8}
+    assert prepare(task).lengths == 1
+
+
+@pytest.mark.parametrize(("task", "name"), [*MODELS.items()][:2])
+def test_filling_batches_up_to_a_bucket_changes_shapes_and_no_loss(prepare, task, name):
+    model = tiny(name)
+    plain, filled = prepare(task, model, lengths=5), prepare(task, model, lengths=5, bucket=64)
+    assert filled.amount == plain.amount
+    assert {filled.batch(index)[0].shape[1] for index in range(5)} == {64, 128}
+    assert all(torch.equal(*pair) for pair in zip(plain.batch(0)[:2], filled.batch(0)[:2], strict=True))
+    for index in range(5):
+        expected = plain.loss(model, plain.batch(index))[0]
+        assert torch.allclose(filled.loss(model, filled.batch(index))[0], expected, rtol=1e-5)
+
+
+def test_denoising_has_no_buckets(prepare):
+    with pytest.raises(UserError, match="pads to no bucket"):
+        prepare("pretraining/denoising", lengths=4, bucket=64)
+
+
 PRINT_DIGESTS = """
 import hashlib, json, sys, torch
 from harness import names

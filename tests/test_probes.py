@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -16,8 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from harness.names import find
-from harness.worker import clock, compiler, probes
+from harness.worker import clock, compiler, insights, probes
 from harness.worker.device import Device
+from harness.worker.outside import outside
+from harness.worker.session import Session
 from harness.worker.trace import attention_seen, operators, trace
 
 CPU = Device("cpu")
@@ -350,7 +353,9 @@ def test_a_function_that_runs_eagerly_as_a_whole_is_a_graph_break():
     torch.compile(looping, backend="eager")(torch.ones(3))
     found = compiler.counters()
     assert found["graph_breaks"] == 1
-    assert found["graph_break_reasons"][0].endswith("(all of looping runs eagerly)")
+    assert re.search(
+        r"\(tests/test_probes\.py:\d+ in looping: all of it runs eagerly\)$", found["graph_break_reasons"][0]
+    )
 
 
 @pytest.mark.usefixtures("fresh_counters")
@@ -362,6 +367,61 @@ def test_recompiles_are_counted_with_the_guard_that_failed():
     assert (found["recompiles"], found["graphs"], found["graph_breaks"]) == (2, 3, 0)
     assert "size mismatch at index 0. expected 4, actual 5" in found["recompile_reasons"][0]
     assert re.search(r"\(tests/test_probes\.py:\d+ in <lambda>\)$", found["recompile_reasons"][0])
+
+
+@pytest.mark.usefixtures("fresh_counters")
+def test_each_compilation_has_its_size_its_place_and_the_guard_that_asked_for_it():
+    double = torch.compile(lambda x: (x * 2).sin(), backend="eager", dynamic=False)
+    for length in (4, 5):
+        double(torch.ones(length))
+    first, second = insights.found()["facts"]["compilations"]
+    assert (first["operators"], first["guard"], first["outcome"]) == (2, "", "compiled")
+    assert first["seconds"] > 0
+    assert re.fullmatch(r"tests/test_probes\.py:\d+ in <lambda>", first["place"])
+    assert second["guard"].endswith("size mismatch at index 0. expected 4, actual 5")
+
+
+@pytest.mark.usefixtures("fresh_counters")
+@pytest.mark.filterwarnings("ignore")
+def test_a_function_compiled_too_often_is_given_up_and_is_no_graph_break():
+    double = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+    for length in range(2, 12):
+        double(torch.ones(length))
+    counted, found = compiler.counters(), insights.found()
+    assert (counted["graphs"], counted["graph_breaks"]) == (8, 0)
+    assert found["counts"]["recompile_limits"] == 1
+    assert [row["outcome"] for row in found["facts"]["compilations"]] == ["compiled"] * 8 + [
+        "given up: compiled too often"
+    ]
+
+
+def test_what_was_not_compiled_has_no_insights():
+    code = "from harness.worker import insights\nprint(insights.found())"
+    assert run_python(code).strip() == "{'counts': {}, 'facts': {}}"
+
+
+def test_kernels_are_counted_by_what_they_fuse():
+    code = """
+cpp_fused_add_gelu_0 = async_compile.cpp_pybinding(['const float*'], r'''
+''')
+cpp_fused_add_gelu_3 = async_compile.cpp_pybinding(['const float*'], r'''
+''')
+triton_poi_fused_sin_1 = async_compile.triton('triton_poi_fused_sin_1', '''
+''', device_str='cuda')
+async_compile.wait(globals())
+aten = torch.ops.aten
+    def call(self, args):
+        # [Provenance debug handles] extern_kernels.mm:4
+        extern_kernels.mm(arg0, arg1, out=buf0)
+        cpp_fused_add_gelu_0(buf0, arg2)
+        cpp_fused_add_gelu_0(buf1, arg2)
+        cpp_fused_add_gelu_3(buf1, arg2)
+        buf5 = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(buf2, buf3, buf4, 0.0, True)
+        triton_poi_fused_sin_1.run(buf1, buf2, 4, stream=stream0)
+"""
+    generated, libraries = insights.kernels([code])
+    assert generated == {"cpp_fused_add_gelu": 3, "triton_poi_fused_sin": 1}
+    assert libraries == {"mm": 1, "_scaled_dot_product_flash_attention_for_cpu": 1}
 
 
 @pytest.fixture(scope="module")
@@ -414,6 +474,11 @@ def test_a_compiled_step_is_observed_without_compiling_again(compiled_twice, tmp
     assert traced["attention_actual"] == "sdpa_flash"
     assert "CompiledFxGraph (fused kernels)" in [row["name"] for row in traced["operators"]]
     assert compiler.counters()["recompiles"] == before
+    assert sum(traced["shares"].values()) == pytest.approx(1)
+    assert min(traced["shares"].values()) > 0
+    assert "aten::addmm" not in [row["name"] for row in traced["outside_compiled"]]
+    kernels = {row["name"]: row["calls"] for row in insights.found()["facts"]["library_kernels"]}
+    assert {"mm", "addmm", "_scaled_dot_product_flash_attention_for_cpu"} <= kernels.keys()
 
 
 @pytest.mark.parametrize(
@@ -520,6 +585,28 @@ def test_on_a_gpu_an_operator_has_the_time_of_its_kernels():
     ]
 
 
+def test_what_forward_and_backward_spend_is_divided_into_library_kernels_generated_code_and_the_rest():
+    def event(name, parent, total, own):
+        return SimpleNamespace(name=name, cpu_parent=parent, cpu_time_total=total, self_cpu_time_total=own)
+
+    forward, optimizer = event("tandem: forward", None, 100.0, 10.0), event("tandem: optimizer", None, 50.0, 0.0)
+    graph = event("## Call CompiledFxGraph fabc ##", event("CompiledFunction", forward, 45.0, 5.0), 40.0, 25.0)
+    events = [
+        forward, optimizer, graph, graph.cpu_parent,
+        event("aten::mm", graph, 15.0, 15.0),
+        event("aten::mm", forward, 20.0, 20.0),
+        event("aten::softmax", forward, 8.0, 8.0),
+        event("aten::mm", optimizer, 50.0, 50.0),
+    ]  # fmt: skip
+    found = outside(events, steps=2)
+    assert found["shares"] == pytest.approx({"library_share": 0.35, "generated_share": 0.25, "outside_share": 0.40})
+    assert [(row["name"], row["calls"]) for row in found["outside_compiled"]] == [
+        ("aten::mm", 0.5), ("Python that the trace does not name", 0.5), ("aten::softmax", 0.5),
+        ("calling compiled graphs: guards, wrappers", 0.5),
+    ]  # fmt: skip
+    assert outside([forward, optimizer, events[-2]], steps=2) == {}  # no graph is marked: nothing can be told
+
+
 def test_the_trace_tells_no_host_and_no_folder(tmp_path):
     found = trace(step_of(nn.Linear(2, 2), torch.ones(2, 2)), range(2), CPU, tmp_path)
     written = json.loads((tmp_path / found["file"]).read_text())
@@ -546,3 +633,25 @@ def test_the_trace_tells_no_host_and_no_folder(tmp_path):
 )
 def test_kernels_on_a_gpu_are_told_apart_by_name(names, seen):
     assert attention_seen(names) == seen
+
+
+# lengths that vary
+
+
+@pytest.mark.parametrize("lengths", [2, 3, 12])
+@pytest.mark.parametrize("start", [0, 5])
+def test_each_length_is_observed_whole_and_in_phases_equally_often(lengths, start):
+    session = object.__new__(Session)
+    session.cycle, session.index = lengths, start
+    places = Counter((index % lengths, number % 2) for number, index in enumerate(session.alternating(5)))
+    assert set(places.values()) == {5}
+    assert len(places) == 2 * lengths
+
+
+def test_phases_of_several_lengths_are_means_over_the_lengths():
+    work = SimpleNamespace(batch=lambda index: time.sleep(0.02 * (index % 2)), loss=None)
+    step = FakeStep(model=nn.Linear(1, 1), work=work, evaluate=lambda model, batch: (model.weight.sum(), None))
+    order = [0, 1, 1, 0, 0, 1, 1, 0]  # short, long, ...: each once whole and once in phases
+    found = probes.phases(step, [number + (number - index) % 2 for number, index in enumerate(order)], CPU, lengths=2)
+    assert found["data_seconds"] == pytest.approx(0.01, rel=0.5)
+    assert found["phases_share"] == pytest.approx(1, rel=0.5)

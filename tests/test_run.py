@@ -135,6 +135,18 @@ def test_a_failing_case_has_its_outcome_and_the_others_go_on(tmp_path, how, verb
     assert alive_workers(tmp_path) == []
 
 
+def test_where_lengths_vary_each_turn_holds_all_of_them_and_a_step_is_their_mean(tmp_path):
+    _, run = Bench(tmp_path, {"a": {"seconds": 0.004}, "b": {"seconds": 0.001}}, launches=1).run("--set", "lengths=3")
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    asked = [event["steps"] for event in events if event.get("verb") == "measure" and "steps" in event]
+    assert asked
+    assert all(steps % 3 == 0 for steps in asked)
+    assert asked[-1] == 3 * 4  # 10 ms of the faster case, whose three lengths take 3 ms
+    steps = run.samples().query("metric == 'step_seconds'").groupby("case", observed=True).value
+    assert (steps.count() == 4 * 4).all()
+    assert sorted(steps.mean()) == pytest.approx([0.001, 0.004])
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -150,6 +162,14 @@ def test_wrong_results_are_not_benchmarked(tmp_path, line, reason):
     assert outcomes(run) == {"a": "ok", "bad": "wrong"}
     assert reason in next(outcome["reason"] for outcome in run.outcomes if outcome["status"] == "wrong")
     assert done.returncode == 3
+
+
+def test_code_that_torch_gave_up_is_a_warning(tmp_path):
+    _, run = Bench(
+        tmp_path, {"a": {"observed": {"recompile_limits": 0}}, "b": {"observed": {"recompile_limits": 2}}}
+    ).run()
+    warned = {outcome["case"]: [warning["code"] for warning in outcome["warnings"]] for outcome in run.outcomes}
+    assert ["recompile limit" in codes for codes in warned.values()] == [False, True]
 
 
 def test_a_failing_baseline_leaves_the_others_measured(tmp_path):

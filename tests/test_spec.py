@@ -46,6 +46,24 @@ def test_the_first_variant_is_the_baseline_unless_named():
         (lambda: replace(WORK, length=1.5), "length is 1.5"),
         (lambda: replace(WORK, padding=0.9), "padding is 0.9"),
         (lambda: replace(WORK, seed=-1), "seed is -1"),
+        (lambda: replace(WORK, lengths=0), "lengths is 0; give 1, or at most half as many as length"),
+        (lambda: replace(WORK, lengths=65), "lengths is 65"),
+        (lambda: Variant(name="v", dynamic="yes"), "dynamic is 'yes'; give true, false or unset"),
+        (lambda: Variant(name="v", bucket=-1), "bucket is -1"),
+        (
+            lambda: Block(workload=WORK, variants=[Variant(name="v", bucket=64)]),
+            "give the workload more lengths than 1",
+        ),
+        (
+            lambda: Block(workload=replace(WORK, lengths=4), variants=[Variant(name="v", bucket=48)]),
+            "a length that is a multiple of it",
+        ),
+        (
+            lambda: replace(
+                SUITE, blocks=[replace(BLOCK, workload=replace(WORK, lengths=4))], fit="batch", memory_limit=9
+            ),
+            "looks for what fits; --set lengths=1",
+        ),
         (lambda: Variant(name=""), "empty name"),
         (lambda: Variant(name="v", compile="defualt"), "did you mean 'default'"),
         (lambda: Variant(name="v", threads=0), "threads is 0"),

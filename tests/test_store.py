@@ -43,6 +43,19 @@ def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def test_a_run_of_the_format_before_still_opens(tmp_path):
+    path = sealed(tmp_path)
+    suite = json.loads((path / "run.json").read_text())["suite"]
+    for block in suite["blocks"]:
+        del block["workload"]["lengths"]
+        for variant in block["variants"]:
+            del variant["dynamic"], variant["bucket"]
+    edit(path / "run.json", format=4, suite=suite)
+    run = open_run(path)
+    assert run.suite == SUITE
+    assert [case.id for case in run.suite.cases] == [CASE]
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-20])
 
@@ -53,7 +66,7 @@ def cut(path):
         (lambda run: (run / "run.json").unlink(), "is not a run: it holds no run.json"),
         (lambda run: (run / "run.json").write_text("[]"), "is not a run: its run.json names no format"),
         (lambda run: cut(run / "run.json"), "cannot be read"),
-        (lambda run: edit(run / "run.json", format=99), "newer than 4; update torch-tandem"),
+        (lambda run: edit(run / "run.json", format=99), "newer than 5; update torch-tandem"),
         (lambda run: edit(run / "run.json", status="running"), "is not finished; finish it with `tandem run --resume"),
         (lambda run: cut(run / "samples.parquet"), "is truncated or was changed"),
         (lambda run: (run / "samples.parquet").unlink(), "is truncated or was changed"),

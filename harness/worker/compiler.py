@@ -35,6 +35,7 @@ INDUCTOR = (
     *INDUCTOR_BACKWARD,
     "AOTAutogradCache.inductor_load",
 )
+ANOTHER = "another graph break occurred: ***"  # before the reason why a break costs the whole function
 LONGEST_REASON = 300  # characters; Dynamo's own run to a page
 
 
@@ -91,14 +92,26 @@ def graph_breaks(utils: Any) -> list[str]:
         for reason in getattr(utils, "graph_break_reasons", ())
     ]
     given_up = [
-        reason_line(metrics.fail_reason, f"all of {function_name(metrics.co_name or 'the function')} runs eagerly")
+        reason_line(metrics.fail_reason.split(ANOTHER)[-1], f"{beginning(metrics)}: all of it runs eagerly")
         for metrics in getattr(utils, "get_compilation_metrics", list)()
-        if metrics.fail_reason
+        if metrics.fail_reason and not hit_limit(metrics)
     ]
     in_torch_2_0 = (
         [] if hasattr(utils, "graph_break_reasons") else list(map(reason_line, utils.counters["graph_break"]))
     )
     return list(dict.fromkeys(breaks + given_up + in_torch_2_0))
+
+
+def hit_limit(metrics: Any) -> bool:
+    """Tell whether a compilation was refused because its function has been compiled too often."""
+    return bool(re.search(r"recompile.limit|cache.size.limit", metrics.fail_reason or "", re.IGNORECASE))
+
+
+def beginning(metrics: Any) -> str:
+    """Return where the function begins that a record of Dynamo's is about."""
+    name = function_name(metrics.co_name or "a function")
+    file = getattr(metrics, "co_filename", None)
+    return f"{short(file)}:{metrics.co_firstlineno} in {name}" if file else name
 
 
 def recompiles(utils: Any) -> int:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from math import prod
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -25,10 +25,21 @@ SECOND_STEP = "tandem: second step"
 RESET_HIGH_WATER_MARK = "5"  # Linux, proc(5), /proc/pid/clear_refs
 
 
-def phases(step: Any, indices: Sequence[int], device: Device) -> dict[str, float]:
-    """Run steps; return the median seconds of each phase, and their sum as a share of the steps not taken apart."""
+def phases(step: Any, indices: Sequence[int], device: Device, lengths: int = 1) -> dict[str, float]:
+    """Run steps; return the median seconds of each phase, and their sum as a share of the steps not taken apart.
+
+    Of batches of several `lengths`, which follow each other, the mean over lengths of these medians.
+    """
     turns = split(step.phases, indices, device)
-    whole, *parts = (median(turn[name] for turn in turns if name in turn) for name in ("step", *PHASES))
+
+    def middle(name: str) -> float:
+        seen: dict[int, list[float]] = {}
+        for index, turn in zip(indices, turns, strict=True):
+            if name in turn:
+                seen.setdefault(index % lengths, []).append(turn[name])
+        return mean(map(median, seen.values()))
+
+    whole, *parts = map(middle, ("step", *PHASES))
     seconds = {f"{phase}_seconds": part for phase, part in zip(PHASES, parts, strict=True)}
     return {**seconds, "phases_share": sum(parts) / whole}
 
@@ -186,8 +197,8 @@ def storage(tensor: torch.Tensor) -> Any:
     return tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()  # torch 1.13
 
 
-def flop(step: Any) -> dict[str, int]:
-    """Run forward and backward once, uncompiled; return the FLOP of a step.
+def flop(step: Any, lengths: int = 1) -> dict[str, float]:
+    """Run forward and backward once for each length of batch, uncompiled; return the FLOP of a step.
 
     Convention: matrix products and attention only, a multiply-add as two, causal attention counted full, and what
     flash kernels compute again in their backward pass not counted: so every attention backend has the same FLOP. What
@@ -201,13 +212,14 @@ def flop(step: Any) -> dict[str, int]:
     counter = FlopCounterMode(display=False, custom_mapping=attention_formulas())
     try:
         with counter, step.autocast, uncompiled():
-            loss, _ = step.work.loss(step.model, step.work.batch(0))
-            loss.backward()
+            for index in range(lengths):
+                loss, _ = step.work.loss(step.model, step.work.batch(index))
+                loss.backward()
     except (TypeError, NotImplementedError):  # flex's refusal; the same loss has trained before
         return {}
     finally:
         step.optimizer.zero_grad(set_to_none=True)
-    return {"flop": counter.get_total_flops() * step.accumulate}
+    return {"flop": counter.get_total_flops() * step.accumulate / lengths}
 
 
 def uncompiled() -> Any:

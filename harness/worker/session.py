@@ -15,7 +15,7 @@ import torch
 
 from harness import names
 from harness.errors import Unavailable, UserError
-from harness.worker import clock, compiler, machine, precision, probes, reference, weights
+from harness.worker import clock, compiler, insights, machine, precision, probes, reference, weights
 from harness.worker.ability import refusing, strays, try_attention, usable_device
 from harness.worker.allocator import keep_memory, limit_memory
 from harness.worker.loader import EPOCH, Loader
@@ -56,8 +56,11 @@ class Session:
             for layer in layers(model, "checkpoint"):
                 layer.forward = partial(checkpointed, layer.forward)
         prepare = names.find("task", workload["task"], folders).load()
-        config = {**workload, "data": message["data"]}
+        config = {**workload, "data": message["data"], "bucket": self.variant["bucket"]}
         work = prepare(model, config, self.device.torch)
+        self.cycle = workload["lengths"]
+        if work.lengths != self.cycle:
+            raise UserError(f"{workload['task']} makes batches of one length", "--set lengths=1")
         fetch = work.batch
         if self.variant["loader"] != "none":  # a forked process may only touch the CPU
             on_cpu = work if self.device.kind == "cpu" else prepare(model, config, torch.device("cpu"))
@@ -66,7 +69,7 @@ class Session:
             model=model.train(),
             work=work,
             fetch=fetch,
-            evaluate=compiled(work.loss, model, self.variant["compile"]),
+            evaluate=compiled(work.loss, model, self.variant["compile"], self.variant["dynamic"]),
             optimizer=optimizer(trained(model), self.variant["optimizer"], self.recipe),
             clip=clipper(self.variant["optimizer"], self.recipe["clip"]),
             autocast=precision.autocast(self.variant["precision"], self.device),
@@ -76,6 +79,7 @@ class Session:
             rate=scheduled(self.recipe, message.get("steps", 0)),
         )
         self.tree = message.get("tree")
+        self.unpadded = prepare(model, {**config, "bucket": 0}, self.device.torch).batch if config["bucket"] else fetch
         clock.settle_garbage()
         self.dropout = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
 
@@ -90,7 +94,7 @@ class Session:
                 "threads": torch.get_num_threads(),
                 "weights_sha256": self.weights,
                 **({"weights_drawn": self.drawn} if self.drawn else {}),
-                "batch_sha256": digest(self.step.fetch(0)),
+                "batch_sha256": digest(self.unpadded(0)),
             },
             "strays": strays(self.tree),
         }
@@ -124,27 +128,29 @@ class Session:
     def observe(self, message: Message) -> dict[str, Any]:
         """Return phases (of every second of twice `steps` steps), memory and counts, with `load` also of loading alone.
 
-        Before them are `settle` steps, which use up what a loader has made in the meantime.
+        Before them are `settle` steps, which use up what a loader has made in the meantime. Where lengths vary, phases
+        and FLOP are means over all of them, and memory is that of the longest.
         """
-        compiling = compiler.counters()  # before the probes, which must not be counted
+        compiling, insight = compiler.counters(), insights.found()  # before the probes, which must not be counted
         with self.around():
             for index in self.take(message.get("settle", 0)):
                 self.step(index)
-            phases = probes.phases(self.step, self.take(2 * message["steps"]), self.device)
+            phases = probes.phases(self.step, self.alternating(message["steps"]), self.device, self.cycle)
             if message.get("load"):
                 settle = self.take(message["settle"])
                 phases |= probes.loading(self.step, self.take(EPOCH), self.device, settle)
             with probes.memory_peak(self.device) as peak:
-                for index in self.take(2):
+                for index in self.take(max(2, self.cycle)):
                     self.step(index)
+            self.take((-1 - self.index) % self.cycle)  # so that the second step is that of the longest batch
             peak |= probes.allocated_peak(self.step, self.take(2), self.device)
-            parts, flop = probes.attribution(self.step), probes.flop(self.step)
+            parts, flop = probes.attribution(self.step), probes.flop(self.step, self.cycle)
         if graphs_on_gpu(self.variant, self.device):  # replayed graphs use memory that no peak of the allocator shows
             del peak["memory_peak_bytes"]
         counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}
         reasons = {name: value for name, value in compiling.items() if name.endswith("_reasons")}
-        metrics = {**phases, **peak, **parts, **flop, **counts}
-        return {"metrics": metrics, "facts": reasons, "strays": strays(self.tree)}
+        metrics = {**phases, **peak, **parts, **flop, **counts, **insight["counts"]}
+        return {"metrics": metrics, "facts": {**reasons, **insight["facts"]}, "strays": strays(self.tree)}
 
     def quality(self, message: Message) -> dict[str, Any]:
         """Train on to step `steps`, then score on each of `parts` of the data with the model uncompiled."""
@@ -186,6 +192,17 @@ class Session:
         self.index += max(steps, 0)
         return range(self.index - max(steps, 0), self.index)
 
+    def alternating(self, steps: int) -> list[int]:
+        """Return twice `steps` steps; where lengths vary so many of each length, half at odd places, half at even."""
+        if self.cycle == 1:
+            return [*self.take(2 * steps)]
+        found: list[int] = []
+        for _ in range(steps):
+            found += self.take(self.cycle)
+            self.take(1 - self.cycle % 2)
+            found += self.take(self.cycle)
+        return found
+
     def started(self) -> dict[str, Any]:
         """Return what the first step has cost beside its time: compiling, in seconds."""
         clock.settle_garbage()
@@ -213,6 +230,7 @@ def hello(message: Message) -> dict[str, Any]:
         keep_memory()
     if message.get("compiles") and hasattr(torch, "compile"):
         import_module("torch._dynamo")  # here, so that it counts as starting up and not as compiling
+        insights.keep_records()
     reply: dict[str, Any] = {"torch": torch.__version__}
     if variant := message.get("describe"):
         device = usable_device(variant, attention_of(variant, message))
@@ -266,14 +284,14 @@ def why_not(variant: Message, message: Message) -> str | None:
     return None
 
 
-def compiled(loss: Any, model: torch.nn.Module, mode: str) -> Any:
+def compiled(loss: Any, model: torch.nn.Module, mode: str, dynamic: bool | None = None) -> Any:
     """Return `loss` compiled as a whole, or as it is with each layer of `model` compiled (`regional`)."""
     if mode == "none":
         return loss
     if mode != "regional":
-        return torch.compile(loss, mode=mode)
+        return torch.compile(loss, mode=mode, dynamic=dynamic)
     for layer in layers(model, "compile one by one"):
-        layer.forward = torch.compile(layer.forward)
+        layer.forward = torch.compile(layer.forward, dynamic=dynamic)
     return loss
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from harness.worker.device import Device
+from harness.worker.outside import outside
 
 TOP = 20
 PHASE = "tandem: "
@@ -64,7 +65,9 @@ def trace(
         "operators": operators(events, traced),
         "attention_actual": attention_seen([event.key for event in events] + kernels),
     }
-    return found if device.kind == "cpu" else {**found, "kernels_per_step": len(kernels) / traced}
+    if device.kind == "cpu":
+        return {**found, **outside(profiler.events(), traced)}
+    return {**found, "kernels_per_step": len(kernels) / traced}
 
 
 def marked_step(step: Any, index: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ from harness.compare import Comparison, Overall
 from harness.stats import Judgement
 from harness.wire import portable
 from reports.document import CaseResult, Cell, Document, Note, Quantity, Result, Section, Table
+from reports.formats._words import sentence
 
 FORMAT = 1
 
@@ -57,7 +59,13 @@ def report(result: Result) -> dict[str, Any]:
         "overall": [over_blocks(item) for item in result.overall],
         **(against if result.base else {}),
         **({"gate": asdict(result.gate)} if result.gate else {}),
+        **({"advice": advice(result.advice)} if result.advice else {}),
     }
+
+
+def advice(notes: Mapping[str, Sequence[Note]]) -> dict[str, list[str]]:
+    """Return the sentences about each case."""
+    return {case: [sentence(note) for note in told] for case, told in notes.items()}
 
 
 def case(item: CaseResult) -> dict[str, Any]:

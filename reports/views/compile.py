@@ -16,6 +16,7 @@ COLUMNS = {
     "graphs": "graphs",
     "graph breaks": "graph_breaks",
     "recompiles": "recompiles",
+    "given up": "recompile_limits",
 }
 REASONS = {"graph_break_reasons": "graph break", "recompile_reasons": "recompiled"}
 

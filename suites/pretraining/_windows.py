@@ -9,6 +9,7 @@ import numpy as np
 from harness.errors import UserError
 
 MASK, PAD, BOS, EOS, SENTINEL = 256, 257, 258, 259, 260  # above the 256 bytes; SENTINEL is the first of many
+SHORTEST = 1 / 4  # of batches whose lengths vary, as a share of the longest
 IGNORED = -100  # a target that no loss counts, as torch's cross-entropy has it
 
 
@@ -33,6 +34,17 @@ def random_numbers(seed: int, part: str, index: int) -> np.random.RandomState:
     """
     digest = hashlib.sha256(f"{seed}/{part}/{index}".encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
+
+
+def batch_lengths(config: Mapping[str, Any]) -> list[int]:
+    """Return the lengths that batches have, one after the other and over again.
+
+    They fall evenly from `length`, which comes first, to a quarter of it; the order of the others is the seed's.
+    """
+    count = config.get("lengths", 1)
+    falling = np.rint(np.linspace(config["length"], config["length"] * SHORTEST, count)).astype(int)
+    order = random_numbers(config["seed"], "lengths", 0).permutation(count - 1)
+    return [int(falling[0]), *(int(length) for length in falling[1:][order])]
 
 
 def row_lengths(config: Mapping[str, Any], shortest: int) -> np.ndarray:
@@ -63,6 +75,11 @@ def fill(values: np.ndarray, keep: np.ndarray, lengths: np.ndarray, width: int) 
     filled[real(lengths - 1, width)] = values[keep]
     np.put_along_axis(filled, lengths[:, None] - 1, EOS, axis=1)
     return filled
+
+
+def widened(values: np.ndarray, pad: int, bucket: int) -> np.ndarray:
+    """Return rows filled up with `pad` to the next multiple of `bucket`."""
+    return np.pad(values, ((0, 0), (0, -values.shape[1] % bucket)), constant_values=pad)
 
 
 def sample(text: np.ndarray, random: np.random.RandomState, rows: int, width: int) -> np.ndarray:

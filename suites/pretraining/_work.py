@@ -1,6 +1,8 @@
 """Work on text: a task's batches brought to the device, its loss, and that loss on held-out text."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -9,26 +11,43 @@ import torch.nn.functional as F
 
 from harness.errors import UserError
 from harness.work import Work
-from suites.pretraining._windows import IGNORED, open_text, random_numbers
+from suites.pretraining._windows import IGNORED, batch_lengths, open_text, random_numbers, widened
 
 HELD_OUT_BATCHES = 8  # enough to tell learning from not; the same ones for every variant
 Arrays = tuple[np.ndarray | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Batches of one length, as a task makes them."""
+
+    window: int
+    """Bytes of text that a row takes."""
+    draw: Callable[[np.ndarray, np.random.RandomState], Arrays]
+    tokens: int
+    """In a batch, padding apart."""
 
 
 def text_work(
     *,
     config: Mapping[str, Any],
     device: torch.device,
-    window: int,
-    draw: Callable[[np.ndarray, np.random.RandomState], Arrays],
+    batches: Callable[[Mapping[str, Any]], Batches],
     loss: Callable[..., Any],
-    tokens: int,
+    pads: tuple[int, ...],
 ) -> Work:
-    """Return the Work of a task whose batches `draw(text, random)` makes, from `window` bytes a row."""
-    texts = {part: open_text(config, part, window) for part in ("train", "held_out")}
+    """Return the Work of a task with `batches(config)` of each length; `pads` fill its arrays up to a bucket."""
+    lengths, bucket = batch_lengths(config), config.get("bucket", 0)
+    made = {length: batches({**config, "length": length}) for length in lengths}
+    texts = {part: open_text(config, part, made[lengths[0]].window) for part in ("train", "held_out")}
 
     def drawn(part: str, purpose: str, index: int) -> tuple[Any, ...]:
-        return to_device(draw(texts[part], random_numbers(config["seed"], purpose, index)), device)
+        draw = made[lengths[index % len(lengths)]].draw
+        arrays = draw(texts[part], random_numbers(config["seed"], purpose, index))
+        if bucket:
+            filled = zip(arrays, pads, strict=True)
+            arrays = tuple(None if array is None else widened(array, pad, bucket) for array, pad in filled)
+        return to_device(arrays, device)
 
     def batch(index: int) -> tuple[Any, ...]:
         return drawn("train", "train", index)
@@ -41,8 +60,8 @@ def text_work(
         losses = [loss(model, drawn(text, purpose, index))[0] for index in range(HELD_OUT_BATCHES)]
         return {"held_out_loss": float(torch.stack(losses).mean())}
 
-    amount = {"tokens": tokens, "samples": config["batch"]}
-    return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score)
+    amount = {"tokens": mean(made[length].tokens for length in lengths), "samples": config["batch"]}
+    return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score, lengths=len(lengths))
 
 
 def smoothed(loss: Callable[..., Any], config: Mapping[str, Any]) -> Callable[[Any, Any], Any]:

@@ -14,12 +14,25 @@ import torch
 
 from harness.work import Work
 from suites.pretraining._windows import IGNORED, PAD, real, row_lengths, sample
-from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import Arrays, Batches, cross_entropy, require_vocabulary, text_work
 
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is tokens, targets, both (batch, length), and the mask or None."""
-    require_vocabulary(model, PAD + 1 if config["padding"] else 256, "causal_lm")
+    is_padded = config["padding"] or config.get("bucket")
+    require_vocabulary(model, PAD + 1 if is_padded else 256, "causal_lm")
+    pads = (PAD, IGNORED, False)
+    work = text_work(config=config, device=device, batches=batches, loss=loss, pads=pads)
+
+    def score(model: Any, part: str = "test") -> dict[str, float]:
+        loss = work.score(model, part)["held_out_loss"]
+        return {"bits_per_byte": loss / math.log(2), "held_out_loss": loss}
+
+    return replace(work, score=score)
+
+
+def batches(config: Mapping[str, Any]) -> Batches:
+    """Return batches of one length. Those that are only filled up to a bucket need no mask: none sees what follows."""
     lengths = row_lengths(config, shortest=1)
 
     def draw(text: np.ndarray, random: np.random.RandomState) -> Arrays:
@@ -30,15 +43,7 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         mask = real(random.permutation(lengths), config["length"])
         return np.where(mask, tokens, PAD), np.where(mask, targets, IGNORED), mask
 
-    work = text_work(
-        config=config, device=device, window=config["length"] + 1, draw=draw, loss=loss, tokens=int(lengths.sum())
-    )
-
-    def score(model: Any, part: str = "test") -> dict[str, float]:
-        loss = work.score(model, part)["held_out_loss"]
-        return {"bits_per_byte": loss / math.log(2), "held_out_loss": loss}
-
-    return replace(work, score=score)
+    return Batches(window=config["length"] + 1, draw=draw, tokens=int(lengths.sum()))
 
 
 def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.errors import UserError
 from harness.work import Work
 from suites.pretraining._windows import BOS, IGNORED, PAD, SENTINEL, choose, fill, real, row_lengths, sample
-from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import Arrays, Batches, cross_entropy, require_vocabulary, text_work
 
 NOISE = 0.15
 MEAN_SPAN = 3
@@ -45,11 +46,19 @@ class Sizes:
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is source, target_input, target and the masks of the first two, or None."""
+    if config.get("bucket"):
+        raise UserError("denoising pads to no bucket, its sources and targets differ in length", "--set bucket=0")
+    longest = sizes(int(row_lengths(config, shortest=3)[0]))
+    require_vocabulary(model, SENTINEL + longest.spans, f"denoising at length {config['length']}")
+    return text_work(config=config, device=device, batches=batches, loss=loss, pads=())
+
+
+def batches(config: Mapping[str, Any]) -> Batches:
+    """Return batches of one length of the encoder's input."""
     lengths = row_lengths(config, shortest=3)  # a byte kept, a sentinel, EOS
     divided = [sizes(int(length)) for length in lengths]
     longest, padded = divided[0], bool(config["padding"])
     window = longest.kept + longest.noise
-    require_vocabulary(model, SENTINEL + longest.spans, f"denoising at length {config['length']}")
     table = np.array([(row.kept, row.noise, row.spans) for row in divided])
 
     def draw(text: np.ndarray, random: np.random.RandomState) -> Arrays:
@@ -63,8 +72,7 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         masks = real(size.source, config["length"]), real(size.target, longest.target)
         return source, np.where(masks[1], target_input, PAD), np.where(masks[1], target, IGNORED), *masks
 
-    tokens = sum(row.source + row.target for row in divided)
-    return text_work(config=config, device=device, window=window, draw=draw, loss=loss, tokens=tokens)
+    return Batches(window=window, draw=draw, tokens=sum(row.source + row.target for row in divided))
 
 
 def sizes(length: int) -> Sizes:

@@ -14,7 +14,7 @@ import torch
 
 from harness.work import Work
 from suites.pretraining._windows import BOS, EOS, IGNORED, MASK, PAD, choose, real, row_lengths, sample
-from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import Arrays, Batches, cross_entropy, require_vocabulary, text_work
 
 MASKED = 0.15
 MARKERS = 3
@@ -23,17 +23,21 @@ MARKERS = 3
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is tokens, segments, targets, all (batch, length), and the mask or None."""
     require_vocabulary(model, EOS + 1, "masked_lm")
+    return text_work(config=config, device=device, batches=batches, loss=loss, pads=(PAD, 0, IGNORED, False))
+
+
+def batches(config: Mapping[str, Any]) -> Batches:
+    """Return batches of one length."""
+    is_padded = config["padding"] or config.get("bucket")
     lengths = row_lengths(config, shortest=MARKERS + 2)  # a byte a segment
 
     def draw(text: np.ndarray, random: np.random.RandomState) -> Arrays:
         ends = random.permutation(lengths)
         row, segments = pack(text, random, ends, config["length"])
         tokens, targets = corrupt(row, random, masked_counts(ends))
-        return tokens, segments, targets, real(ends, config["length"]) if config["padding"] else None
+        return tokens, segments, targets, real(ends, config["length"]) if is_padded else None
 
-    return text_work(
-        config=config, device=device, window=config["length"], draw=draw, loss=loss, tokens=int(lengths.sum())
-    )
+    return Batches(window=config["length"], draw=draw, tokens=int(lengths.sum()))
 
 
 def pack(
