@@ -154,7 +154,12 @@ TABLE = (
         summary="loss on held-out data after the suite's quality_steps of training",
     ),
     share("accuracy", "higher", "share of right answers on held-out data after the suite's quality_steps of training"),
-    share("f1", "higher", "F1 of the sub-tokens of names on held-out data after the suite's quality_steps of training"),
+    share("f1", "higher", "F1 on held-out data after training: of the sub-tokens of names, or of the second class"),
+    share(
+        "matthews_correlation",
+        "higher",
+        "correlation of answers and true classes on held-out data after training; 0 is chance, in % as GLUE tells it",
+    ),
     Metric(
         name="bits_per_byte",
         unit="bits",
@@ -211,9 +216,11 @@ SPREAD = (  # what is compared and varies from launch to launch
     "held_out_loss",
     "accuracy",
     "f1",
+    "matthews_correlation",
     "character_error_rate",
     "bits_per_byte",
 )
-QUALITY = ("accuracy", "f1", "character_error_rate", "bits_per_byte", "held_out_loss")  # what a task may score
+# What a task may score.
+QUALITY = ("accuracy", "f1", "matthews_correlation", "character_error_rate", "bits_per_byte", "held_out_loss")
 TO_QUALITY = ("time_to_quality_seconds", "steps_to_quality")  # derived from the learning curve
 COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly

@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.spec import Block, Suite, Variant, Workload
 from suites.data import _table, functions, packages, packages_text, stdlib
 from suites.data._parts import PARTS, kept, split, text_rows
-from suites.finetuning import _writing, function_naming
+from suites.finetuning import _classification, _writing, function_naming
 from suites.finetuning.function_naming import SCORED
 from suites.pretraining._rows import scored_rows
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
@@ -517,6 +517,33 @@ def test_accuracy_is_exact_on_all_of_the_test_part(prepare, monkeypatch):
         "accuracy": pytest.approx(1 / 3),
         "held_out_loss": pytest.approx(math.log(2 + math.e) - 1 / 3),
     }
+
+
+def test_data_may_say_what_they_are_scored_by(prepare, data):
+    scored = {**data[CLASSIFICATION], "scores": ["matthews_correlation", "accuracy", "f1"]}
+    work = prepare(CLASSIFICATION, data=scored)
+    found = work.score(Knowing())
+    assert [*found] == ["matthews_correlation", "accuracy", "f1", "held_out_loss"]
+    assert found == pytest.approx({"matthews_correlation": 1.0, "accuracy": 1.0, "f1": 1.0, "held_out_loss": 0.0})
+    always_one = torch.eye(3)[1]
+    found = work.score(lambda tokens, mask: always_one.expand(len(tokens), -1))
+    assert (found["matthews_correlation"], found["f1"]) == (0.0, pytest.approx(2 * 10 / (30 + 10)))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_are_those_of_scikit_learn(classes):
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn, which has them too, is not installed")
+    random = np.random.RandomState(0)
+    truth = random.randint(classes, size=200)
+    answers = np.where(random.random_sample(200) < 0.6, truth, random.randint(classes, size=200))
+    found = {name: score(truth, answers) for name, score in _classification.SCORES.items()}
+    expected = {
+        "accuracy": metrics.accuracy_score(truth, answers),
+        "f1": metrics.f1_score(truth == 1, answers == 1),
+        "matthews_correlation": metrics.matthews_corrcoef(truth, answers),
+    }
+    assert found == pytest.approx(expected)
+    assert 0.3 < found["matthews_correlation"] < found["accuracy"] < 0.9
 
 
 @pytest.mark.parametrize("model", CLASSIFIERS)
