@@ -106,7 +106,7 @@ TABLE = (
     timed("startup_seconds", "starting the worker: interpreter and imports"),
     timed("build_seconds", "building model, optimizer and data"),
     timed("cold_first_step_seconds", "first step with an empty compile cache"),
-    timed("cold_start_seconds", "the suite's first check_steps steps with an empty compile cache"),
+    timed("cold_start_seconds", "the first steps, those that are checked, with an empty compile cache"),
     timed("warm_first_step_seconds", "first step of a fresh process with a filled compile cache"),
     timed("cold_compile_seconds", "compiling with an empty cache, all stages"),
     timed("warm_compile_seconds", "compiling with a filled cache, all stages"),

@@ -277,6 +277,19 @@ def test_what_was_pretrained_becomes_a_classifier_with_a_head_of_its_own(family,
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+def test_a_head_of_another_number_of_classes_is_refused_with_what_to_do(classifiers):
+    for pretrained, classes in ((True, 3), (False, 6)):
+        assert build(classifiers / "bert", classes=classes, pretrained=pretrained).classes == classes
+    with pytest.raises(UserError, match=r"/bert tells 3 classes apart, not 6; --set classes=3, or give a checkpoint "):
+        build(classifiers / "bert", classes=6)
+
+
+def test_a_model_of_images_tells_as_many_classes_apart_as_are_asked_for(folders):
+    model = build(folders / "vit", pretrained=False, classes=10)
+    assert (type(model.model).__name__, model.classes) == ("ViTForImageClassification", 10)
+    assert build(folders / "bert").classes == 0
+
+
 SUITE = """
 from harness.spec import Block, Suite, Variant, Workload
 def suite():

@@ -343,6 +343,15 @@ def test_a_vocabulary_too_small_is_refused_with_what_to_set(prepare, task):
         prepare(task, vocabulary=255)
 
 
+@every_model
+def test_a_model_that_tells_classes_apart_is_refused_with_what_to_set(prepare, task, name):
+    attention = names.find("attention", "formula").load()
+    model = names.find("model", name).load()(attention, classes=6, dim=32, heads=2, layers=1)
+    said = f"{task.split('/')[1]} asks for tokens, and this model tells 6 classes apart; --set classes=0"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        prepare(task, model)
+
+
 def test_a_long_text_needs_a_sentinel_for_each_span(prepare):
     spans = denoising.sizes(2048).spans
     with pytest.raises(ValueError, match=f"--set vocabulary={SENTINEL + spans}"):

@@ -125,6 +125,13 @@ def test_scores_along_the_way_make_a_curve_and_the_last_is_the_figure(tmp_path):
     assert report["cases"][0]["metrics"]["held_out_loss"]["center"] == 1.0
 
 
+def test_no_more_steps_are_checked_than_are_trained_so_that_all_seeds_train_alike(tmp_path):
+    _, run = Bench(tmp_path, {"a": {}}).run("--set", "quality_steps=3", "--set", "seeds=2")
+    asked = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    steps = {verb: [event["steps"] for event in asked if event.get("verb") == verb] for verb in ("check", "quality")}
+    assert steps == {"check": [3, 3], "quality": [3, 3]}  # the reference and the case; a launch each
+
+
 def test_with_patience_training_stops_and_the_score_is_that_of_the_best_validation(tmp_path):
     validation = curve({10: 3.0, 20: 1.0, 30: 1.5, 40: 1.2}, "validation")
     bench = Bench(

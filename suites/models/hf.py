@@ -32,7 +32,7 @@ Attention = Callable[..., Tensor]
 def build(attention: Attention, folder: str, *, pretrained: bool = True, classes: int = 0) -> nn.Module:
     """Return the model in a checkpoint's folder; where `pretrained` is false, drawn as its config.json says.
 
-    With `classes` it tells as many classes of text apart; a head that the checkpoint has not is drawn. Dropout is off,
+    With `classes` it tells as many classes apart; a head that the checkpoint has not is drawn. Dropout is off,
     as it is in the other models unless asked for. Raise Unavailable where transformers is not there or cannot run the
     attention, UserError for a folder that it cannot read.
     """
@@ -47,8 +47,10 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True, classes
     try:
         config = transformers.AutoConfig.from_pretrained(folder, use_cache=False)
         switch_dropout_off(config)
-        kind = "SequenceClassification" if classes else kind_of(config)
+        kind = kind_of(config, classes)
         if classes:
+            if pretrained:
+                require_head(config, kind, classes, folder)
             config.num_labels = classes
         maker = getattr(transformers, f"AutoModelFor{kind}")
         if pretrained:
@@ -64,14 +66,16 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True, classes
         ) from None
     if kind == "SequenceClassification":
         model.config.update(MARKERS)
-    return Called(model.float(), KINDS[kind][1])
+    return Called(model.float(), KINDS[kind][1], config.num_labels if kind.endswith("Classification") else 0)
 
 
-def kind_of(config: Any) -> str:
+def kind_of(config: Any, classes: int = 0) -> str:
     """Return as what the model of a configuration is run: what was saved, or the first that transformers has for it."""
     from transformers.models.auto import modeling_auto
 
-    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+    if classes and type(config) in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        return "ImageClassification"
+    if classes or saved_as(config, "SequenceClassification"):
         return "SequenceClassification"
     for kind, (name, _) in KINDS.items():
         is_known = type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING")
@@ -79,6 +83,18 @@ def kind_of(config: Any) -> str:
         if is_known and config.is_encoder_decoder == (kind == "Seq2SeqLM"):
             return kind
     raise UserError(f"no task here trains a {config.model_type}", "give the folder of a language model or of a ViT")
+
+
+def saved_as(config: Any, kind: str) -> bool:
+    """Tell whether a configuration is that of a saved model of this kind."""
+    return any(name.endswith(f"For{kind}") for name in config.architectures or ())
+
+
+def require_head(config: Any, kind: str, classes: int, folder: str) -> None:
+    """Raise UserError if a checkpoint has a head already, and it tells another number of classes apart."""
+    if saved_as(config, kind) and config.num_labels != classes:
+        remedy = f"--set classes={config.num_labels}, or give a checkpoint without a head for classes"
+        raise UserError(f"{folder} tells {config.num_labels} classes apart, not {classes}", remedy)
 
 
 def switch_dropout_off(config: Any) -> None:
@@ -91,9 +107,9 @@ def switch_dropout_off(config: Any) -> None:
 class Called(nn.Module):
     """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits."""
 
-    def __init__(self, model: nn.Module, inputs: tuple[str, ...]) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int) -> None:
         super().__init__()
-        self.model, self.inputs = model, inputs
+        self.model, self.inputs, self.classes = model, inputs, classes
 
     def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""

@@ -16,7 +16,7 @@ import torch
 
 from harness.work import Work
 from suites.pretraining._windows import BOS, IGNORED, PAD, SENTINEL, choose, fill, real, row_lengths, sample
-from suites.pretraining._work import Arrays, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import Arrays, cross_entropy, require_tokens_told, require_vocabulary, text_work
 
 NOISE = 0.15
 MEAN_SPAN = 3
@@ -45,6 +45,7 @@ class Sizes:
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is source, target_input, target and the masks of the first two, or None."""
+    require_tokens_told(model, "denoising")
     lengths = row_lengths(config, shortest=3)  # a byte kept, a sentinel, EOS
     divided = [sizes(int(length)) for length in lengths]
     longest, padded = divided[0], bool(config["padding"])
