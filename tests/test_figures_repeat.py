@@ -82,6 +82,8 @@ def test_own_models_are_held_against_those_of_transformers(repeated, tmp_path, m
     pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     said = repeated("own.py", {"transformers": STEP, "own": {**STEP, "seconds": 0.018}}, tmp_path)
-    assert "compile none, llama: 0.90" in said
-    assert "compile none: median 0.90" in said
-    assert "of 5 families" in said
+    for mode in ("none", "default"):
+        assert f"compile {mode}, whisper: 0.90" in said
+        assert f"compile {mode}: median 0.90" in said
+    assert said.count("of 6 families") == 2
+    assert "not timed" not in said

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harness.errors import Unavailable, UserError
 from suites.attention import flex, formula, sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math
+from suites.models.whisper import frames, mel_filters
 
 IMPLEMENTATIONS = {
     formula.attention: "eager",
@@ -18,6 +19,7 @@ KINDS = {  # transformers' class -> its name for those that it has, and what it 
     "Seq2SeqLM": (
         "SEQ_TO_SEQ_CAUSAL_LM", ("input_ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask"),
     ),
+    "SpeechSeq2Seq": ("SPEECH_SEQ_2_SEQ", ("input_features", "decoder_input_ids")),
     "MaskedLM": ("MASKED_LM", ("input_ids", "token_type_ids", "attention_mask")),
     "CausalLM": ("CAUSAL_LM", ("input_ids", "attention_mask")),
     "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
@@ -78,11 +80,13 @@ def kind_of(config: Any, classes: int = 0) -> str:
     if classes or saved_as(config, "SequenceClassification"):
         return "SequenceClassification"
     for kind, (name, _) in KINDS.items():
+        if kind == "SpeechSeq2Seq" and config.model_type != "whisper":
+            continue  # others hear in other ways
         is_known = type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING")
         # Of some encoder-decoders transformers has the decoder alone, too: not what the checkpoint is for.
-        if is_known and config.is_encoder_decoder == (kind == "Seq2SeqLM"):
+        if is_known and config.is_encoder_decoder == (kind in ("Seq2SeqLM", "SpeechSeq2Seq")):
             return kind
-    raise UserError(f"no task here trains a {config.model_type}", "give the folder of a language model or of a ViT")
+    raise UserError(f"no task here trains a {config.model_type}", "give a language model, a ViT or a Whisper")
 
 
 def saved_as(config: Any, kind: str) -> bool:
@@ -105,13 +109,20 @@ def switch_dropout_off(config: Any) -> None:
 
 
 class Called(nn.Module):
-    """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits."""
+    """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits.
+
+    One that hears is given the spectrogram of the sound, made as in the own Whisper: in transformers that is the work of
+    a feature extractor, in NumPy, outside of the model.
+    """
 
     def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int) -> None:
         super().__init__()
         self.model, self.inputs, self.classes = model, inputs, classes
+        self.register_buffer("filters", mel_filters() if "input_features" in inputs else None, persistent=False)
 
     def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""
         named = dict(zip(self.inputs, tensors, strict=False))
+        if self.filters is not None:
+            named["input_features"] = frames(named["input_features"], self.filters, self.model.dtype)
         return self.model(**(named if mask is None else {**named, "attention_mask": mask})).logits
