@@ -111,8 +111,8 @@ def switch_dropout_off(config: Any) -> None:
 class Called(nn.Module):
     """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits.
 
-    One that hears is given the spectrogram of the sound, made as in the own Whisper: in transformers that is the work of
-    a feature extractor, in NumPy, outside of the model.
+    One that hears is given the spectrogram of the sound, made as in the own Whisper: transformers leaves that to a
+    feature extractor, in NumPy, outside of the model.
     """
 
     def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int) -> None:
