@@ -129,6 +129,7 @@ TABLE = (
     memory("memory_gradients_bytes", "memory of the gradients"),
     memory("memory_optimizer_bytes", "memory of the optimizer's state"),
     memory("memory_activations_bytes", "memory that the forward pass saves for the backward pass"),
+    memory("memory_loader_bytes", "memory that the loader's processes have beside the main one (Linux)"),
     count("tokens", "tokens", "tokens in a step, padding apart"),
     count("samples", "samples", "samples in a step"),
     count("parameters", "1", "trained parameters"),

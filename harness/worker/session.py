@@ -137,6 +137,7 @@ class Session:
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(2):
                     self.step(index)
+            peak |= probes.loader_memory()
             peak |= probes.allocated_peak(self.step, self.take(2), self.device)
             parts, flop = probes.attribution(self.step), probes.flop(self.step)
         if graphs_on_gpu(self.variant, self.device):  # replayed graphs use memory that no peak of the allocator shows
