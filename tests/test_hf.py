@@ -308,6 +308,17 @@ def test_a_head_of_another_number_of_classes_is_refused_with_what_to_do(classifi
         build(classifiers / "bert", classes=6)
 
 
+def test_a_model_that_restores_images_is_called_with_what_is_hidden(transformers, tmp_path):
+    config = transformers.ViTConfig(**CONFIGURATIONS["vit"], encoder_stride=2)
+    config.architectures = ["ViTForMaskedImageModeling"]
+    config.save_pretrained(tmp_path)
+    model = build(tmp_path, "sdpa", pretrained=False)
+    images, hidden = torch.randn(3, 1, 8, 8), torch.rand(3, 16) < 0.6
+    restored = model(images, hidden)
+    assert (restored.shape, model.classes) == (images.shape, 0)
+    assert not torch.equal(restored, model(images, ~hidden))
+
+
 def test_a_model_of_images_tells_as_many_classes_apart_as_are_asked_for(folders):
     model = build(folders / "vit", pretrained=False, classes=10)
     assert (type(model.model).__name__, model.classes) == ("ViTForImageClassification", 10)

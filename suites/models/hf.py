@@ -23,6 +23,7 @@ KINDS = {  # transformers' class -> its name for those that it has, and what it 
     "MaskedLM": ("MASKED_LM", ("input_ids", "token_type_ids", "attention_mask")),
     "CausalLM": ("CAUSAL_LM", ("input_ids", "attention_mask")),
     "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
+    "MaskedImageModeling": ("MASKED_IMAGE_MODELING", ("pixel_values", "bool_masked_pos")),
     "SequenceClassification": ("SEQUENCE_CLASSIFICATION", ("input_ids",)),
 }  # fmt: skip
 MARKERS = {"decoder_start_token_id": 258, "eos_token_id": 259, "pad_token_id": 257}
@@ -79,6 +80,8 @@ def kind_of(config: Any, classes: int = 0) -> str:
         return "ImageClassification"
     if classes or saved_as(config, "SequenceClassification"):
         return "SequenceClassification"
+    if saved_as(config, "MaskedImageModeling"):
+        return "MaskedImageModeling"
     for kind, (name, _) in KINDS.items():
         if kind == "SpeechSeq2Seq" and config.model_type != "whisper":
             continue  # others hear in other ways
@@ -121,8 +124,9 @@ class Called(nn.Module):
         self.register_buffer("filters", mel_filters() if "input_features" in inputs else None, persistent=False)
 
     def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
-        """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""
+        """Return the logits, (batch, length, vocabulary) or (batch, classes), or images; without a mask all is real."""
         named = dict(zip(self.inputs, tensors, strict=False))
         if self.filters is not None:
             named["input_features"] = frames(named["input_features"], self.filters, self.model.dtype)
-        return self.model(**(named if mask is None else {**named, "attention_mask": mask})).logits
+        found = self.model(**(named if mask is None else {**named, "attention_mask": mask}))
+        return found.logits if "logits" in found else found.reconstruction
