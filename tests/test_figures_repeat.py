@@ -103,10 +103,7 @@ def test_pretrained_starts_are_held_against_none_paired_by_seed(repeated, tmp_pa
     assert "own weights less scratch: +2.0 points (+2.0 to +2.0), better" in said
     assert "transformers' weights less scratch: +0.0 points (+0.0 to +0.0), not shown to be better" in said
     assert said.endswith("returned 1")
-    for start in (
-        "own",
-        "transformers",
-    ):  # the worker was a scripted one: whether the own model takes them is asked here
+    for start in ("own", "transformers"):  # the scripted worker has not read them
         model, drawn = weights.initial(
             names.find("model", "vit"), names.find("attention", "sdpa").load(), {"classes": 10}, str(tmp_path / start)
         )
