@@ -17,6 +17,7 @@ from harness.store import open_run
 from harness.worker import weights
 from suites.finetuning import speech
 from suites.pretraining._windows import BOS, EOS, PAD
+from suites.pretraining._work import require_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -140,6 +141,9 @@ def test_a_model_that_hears_is_called_with_sound_and_computes_what_the_own_one_d
         theirs = build(tmp_path, attention)
         torch.testing.assert_close(theirs(sound, tokens), expected, rtol=1e-4, atol=1e-5)
     assert theirs.double()(sound.double(), tokens).dtype == torch.float64
+    require_vocabulary(theirs, 320, "speech")
+    with pytest.raises(ValueError, match="knows 320"):
+        require_vocabulary(theirs, 321, "speech")
     assert speech.recognised(theirs.float(), sound, 5) == speech.recognised(own, sound, 5)
 
 

@@ -123,6 +123,11 @@ class Called(nn.Module):
         self.model, self.inputs, self.classes = model, inputs, classes
         self.register_buffer("filters", mel_filters() if "input_features" in inputs else None, persistent=False)
 
+    @property
+    def token(self) -> nn.Module:
+        """The embedding of the tokens, which Whisper has after that of the places."""
+        return self.model.get_input_embeddings()
+
     def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Return the logits, (batch, length, vocabulary) or (batch, classes), or images; without a mask all is real."""
         named = dict(zip(self.inputs, tensors, strict=False))

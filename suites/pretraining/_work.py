@@ -79,8 +79,12 @@ def require_tokens_told(model: torch.nn.Module, task: str) -> None:
 
 
 def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:
-    """Raise ValueError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows."""
-    embeddings = (module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    """Raise ValueError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows.
+
+    A model that has another one first says which is that of the tokens: `token`.
+    """
+    said = getattr(model, "token", None)
+    embeddings = (module for module in (said, *model.modules()) if isinstance(module, torch.nn.Embedding))
     first = next(embeddings, None)
     if first is not None and first.num_embeddings < needed:
         raise ValueError(
