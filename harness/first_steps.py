@@ -20,7 +20,8 @@ def write_reference(launch: "Launch") -> tuple[Path, str | None]:
     launch.progress.doing(launch.block, launch.number, launch.block.baseline_case, "float64 reference")
     with launch.watch("check"):
         try:
-            launch.apart("reference", reference_of(launch), "check", steps=launch.suite.check_steps, write=str(path))
+            steps = launch.suite.checked_steps(launch.block.workload)
+            launch.apart("reference", reference_of(launch), "check", steps=steps, write=str(path))
         except CaseFailure as failure:
             return path, f"no reference: {failure}"
     return path, None
@@ -48,8 +49,8 @@ def check(launch: "Launch", case: Case, peer: Peer, reference: tuple[Path, str |
     path, absent = reference
     began = perf_counter()
     reply = peer.ask(
-        "check", launch.suite.timeout, steps=launch.suite.check_steps, against=None if absent else str(path),
-        same_model=case.model == launch.block.workload.model,
+        "check", launch.suite.timeout, steps=launch.suite.checked_steps(case.workload),
+        against=None if absent else str(path), same_model=case.model == launch.block.workload.model,
     )  # fmt: skip
     launch.watch.add("check", perf_counter() - began - reply["seconds"][0])
     started(launch, case, {**reply, "seconds": reply["seconds"][0]})

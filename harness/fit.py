@@ -13,6 +13,8 @@ from harness.store import Recorder
 
 METRIC = {"batch": "largest_batch", "length": "longest_sequence"}
 STEPS = 2  # the first has no optimizer state yet
+PROBES = 6
+"""The least that a search takes: a size that fits, its double that does not, and four halvings to a sixteenth."""
 
 
 def next_size(fits: Mapping[int, bool], start: int) -> int | None:

@@ -114,7 +114,7 @@ TABLE = (
     timed("startup_seconds", "starting the worker: interpreter and imports"),
     timed("build_seconds", "building model, optimizer and data"),
     timed("cold_first_step_seconds", "first step with an empty compile cache"),
-    timed("cold_start_seconds", "the suite's first check_steps steps with an empty compile cache"),
+    timed("cold_start_seconds", "the first steps, those that are checked, with an empty compile cache"),
     timed("warm_first_step_seconds", "first step of a fresh process with a filled compile cache"),
     timed("cold_compile_seconds", "compiling with an empty cache, all stages"),
     timed("warm_compile_seconds", "compiling with a filled cache, all stages"),
@@ -144,6 +144,7 @@ TABLE = (
     memory("memory_gradients_bytes", "memory of the gradients"),
     memory("memory_optimizer_bytes", "memory of the optimizer's state"),
     memory("memory_activations_bytes", "memory that the forward pass saves for the backward pass"),
+    memory("memory_loader_bytes", "memory that the loader's processes have beside the main one (Linux)"),
     count("tokens", "tokens", "tokens in a step, padding apart"),
     count("samples", "samples", "samples in a step"),
     count("parameters", "1", "trained parameters"),
@@ -169,7 +170,12 @@ TABLE = (
         summary="loss on held-out data after the suite's quality_steps of training",
     ),
     share("accuracy", "higher", "share of right answers on held-out data after the suite's quality_steps of training"),
-    share("f1", "higher", "F1 of the sub-tokens of names on held-out data after the suite's quality_steps of training"),
+    share("f1", "higher", "F1 on held-out data after training: of the sub-tokens of names, or of the second class"),
+    share(
+        "matthews_correlation",
+        "higher",
+        "correlation of answers and true classes on held-out data after training; 0 is chance, in % as GLUE tells it",
+    ),
     Metric(
         name="bits_per_byte",
         unit="bits",
@@ -226,9 +232,11 @@ SPREAD = (  # what is compared and varies from launch to launch
     "held_out_loss",
     "accuracy",
     "f1",
+    "matthews_correlation",
     "character_error_rate",
     "bits_per_byte",
 )
-QUALITY = ("accuracy", "f1", "character_error_rate", "bits_per_byte", "held_out_loss")  # what a task may score
+# What a task may score.
+QUALITY = ("accuracy", "f1", "matthews_correlation", "character_error_rate", "bits_per_byte", "held_out_loss")
 TO_QUALITY = ("time_to_quality_seconds", "steps_to_quality")  # derived from the learning curve
 COMPILED = ("graphs", "graph_breaks", "recompiles")  # what is compared and repeats exactly

@@ -72,7 +72,12 @@ class Progress:
             self.line.stop()
 
     def time_left(self) -> str:
-        """Return the time left, from the time that the launches so far took against what was expected of them."""
+        """Return the time left, from the time that the launches so far took against what was expected of them.
+
+        Of a search for what fits nothing: its length is not known.
+        """
+        if self.suite.fit:
+            return ""
         spent = monotonic() - self.started
         pace = spent / self.expected_done if self.expected_done else 1.0
         left = (expected_seconds(self.suite) - self.expected_done) * pace

@@ -266,6 +266,10 @@ class Suite:
         """Return how many steps a workload is trained before its score; 0 scores none."""
         return self.quality_steps if workload.recipe.steps is None else workload.recipe.steps
 
+    def checked_steps(self, workload: Workload) -> int:
+        """Return how many first steps are compared with float64: in the launch that does, no more than are trained."""
+        return min(self.check_steps, self.steps_of(workload) or self.check_steps)
+
     def seed_of(self, workload: Workload, launch: int) -> int:
         """Return the seed of weights and data: one of its own for each launch that is scored."""
         return workload.seed + (launch - 1 if launch <= self.seeds else 0)

@@ -63,7 +63,7 @@ class Frame:
         if case.variant.compile == "none" or comparison is None or None in needed:
             return None
         step, base_cold, cold = (value or 0.0 for value in needed)
-        return break_even(cold - base_cold, step, comparison.judgement, self.run.suite.check_steps)
+        return break_even(cold - base_cold, step, comparison.judgement, self.run.suite.checked_steps(case.workload))
 
     def hardware(self, *cases: Case) -> tuple[str, ...]:
         """Return the hardware lines of where the cases ran, each once."""

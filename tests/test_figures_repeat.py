@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from test_gate import SIDES, Bench
 
-from harness import conditions, faults
+from harness import conditions, faults, names
 from harness.names import ROOT
+from harness.worker import weights
 
 STEP = {"seconds": 0.02, "noise": 0.002}
 
@@ -82,6 +83,29 @@ def test_own_models_are_held_against_those_of_transformers(repeated, tmp_path, m
     pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     said = repeated("own.py", {"transformers": STEP, "own": {**STEP, "seconds": 0.018}}, tmp_path)
-    assert "compile none, llama: 0.90" in said
-    assert "compile none: median 0.90" in said
-    assert "of 5 families" in said
+    for mode in ("none", "default"):
+        assert f"compile {mode}, whisper: 0.90" in said
+        assert f"compile {mode}: median 0.90" in said
+    assert said.count("of 6 families") == 2
+    assert "not timed" not in said
+
+
+def test_pretrained_starts_are_held_against_none_paired_by_seed(repeated, tmp_path, monkeypatch):
+    pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def scored(accuracy: float) -> dict:
+        return {**STEP, "scores": {"test": {"300": {"accuracy": accuracy, "held_out_loss": 0.1}}}}
+
+    lines = {"scratch": scored(0.95), "own weights": scored(0.97), "transformers' weights": scored(0.95)}
+    said = repeated("starts.py", lines, tmp_path, 2)
+    assert "scratch: accuracy 95.0% (95.0% to 95.0%), 5 seeds" in said
+    assert "own weights less scratch: +2.0 points (+2.0 to +2.0), better" in said
+    assert "transformers' weights less scratch: +0.0 points (+0.0 to +0.0), not shown to be better" in said
+    assert said.endswith("returned 1")
+    for start in ("own", "transformers"):  # the scripted worker has not read them
+        model, drawn = weights.initial(
+            names.find("model", "vit"), names.find("attention", "sdpa").load(), {"classes": 10}, str(tmp_path / start)
+        )
+        assert drawn == ["head.weight", "head.bias"]
+        assert model.state_dict()["position"].std() > 0

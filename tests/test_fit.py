@@ -8,8 +8,9 @@ from test_real import run as real_run
 from test_run import Bench, alive_workers, outcomes
 
 from harness.errors import UserError
-from harness.fit import next_size
+from harness.fit import PROBES, next_size
 from harness.spec import Block, Suite, Variant, Workload
+from harness.worker.__main__ import is_out_of_memory
 
 FIT = ("--set", "memory_limit=1000", "--set", "fit=batch")
 
@@ -56,6 +57,28 @@ def test_each_variant_has_its_size_and_no_probe_is_a_failed_case(tmp_path):
     assert {event["memory_limit"] for event in events if event.get("verb") == "build"} == {1000}
     assert sum(event.get("error") == "OutOfMemoryError" for event in events) >= 6
     assert alive_workers(tmp_path) == []
+
+
+def test_how_long_a_search_takes_is_not_known_before_and_said_so(tmp_path):
+    done = Bench(tmp_path, {"a": {}}).call("run", "own.py", "--dry-run", *FIT)
+    assert "expected time: not known before the search: 6 probes a variant and one for each doubling" in done.stdout
+
+
+@pytest.mark.parametrize(("most", "doublings"), [(9, 0), (15, 0), (16, 1), (100, 3), (1000, 6)])
+def test_a_search_takes_so_many_probes_and_one_for_each_doubling(most, doublings):
+    fits: dict[int, bool] = {}
+    while size := next_size(fits, 8):
+        fits[size] = size <= most
+    assert abs(len(fits) - PROBES - doublings) <= 1
+
+
+def test_a_compiler_that_runs_out_of_memory_is_out_of_memory():
+    compiling = RuntimeError("MemoryError: std::bad_alloc")  # as Dynamo tells it
+    wrapped = RuntimeError("backend failed")
+    wrapped.__cause__ = MemoryError()
+    assert is_out_of_memory(compiling)
+    assert is_out_of_memory(wrapped)
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
 def test_a_search_that_something_else_ends_says_so(tmp_path):

@@ -15,7 +15,9 @@ from harness.errors import Unavailable, UserError
 from harness.spec import Block, Suite, Variant, Workload
 from harness.store import open_run
 from harness.worker import weights
+from suites.finetuning import speech
 from suites.pretraining._windows import BOS, EOS, PAD
+from suites.pretraining._work import require_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +37,12 @@ CONFIGURATIONS = {
         "image_size": 8, "patch_size": 2, "num_channels": 1, "hidden_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 4, "intermediate_size": 64, "hidden_dropout_prob": 0.3,
     },
-    "whisper": {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
+    "whisper": {
+        "vocab_size": 320, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "max_source_positions": 50,
+        "pad_token_id": 257, "bos_token_id": 258, "eos_token_id": 259, "decoder_start_token_id": 258,
+    },
+    "speech_to_text": {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
 }  # fmt: skip
 
 
@@ -119,6 +126,27 @@ def test_from_a_configuration_the_seed_draws_the_weights(folders):
     assert torch.equal(*kept)
 
 
+@torch.no_grad()
+def test_a_model_that_hears_is_called_with_sound_and_computes_what_the_own_one_does(transformers, folders, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(folders / "whisper")
+    transformers.WhisperForConditionalGeneration(config).save_pretrained(tmp_path)
+    sound, tokens = torch.randn(2, 16_000) / 10, torch.randint(256, (2, 12))
+    own, drawn = weights.initial(
+        names.find("model", "whisper"), names.find("attention", "sdpa").load(), {}, str(tmp_path)
+    )
+    assert drawn == []
+    expected = own.eval()(sound, tokens)
+    for attention in ("formula", "sdpa"):
+        theirs = build(tmp_path, attention)
+        torch.testing.assert_close(theirs(sound, tokens), expected, rtol=1e-4, atol=1e-5)
+    assert theirs.double()(sound.double(), tokens).dtype == torch.float64
+    require_vocabulary(theirs, 320, "speech")
+    with pytest.raises(ValueError, match="knows 320"):
+        require_vocabulary(theirs, 321, "speech")
+    assert speech.recognised(theirs.float(), sound, 5) == speech.recognised(own, sound, 5)
+
+
 def test_an_attention_that_transformers_has_not_is_unavailable(folders):
     with pytest.raises(Unavailable, match=r"GPT2LMHeadModel does not support an attention .* flex_attention$"):
         build(folders / "gpt2", "flex")
@@ -136,7 +164,7 @@ def test_without_transformers_the_model_is_unavailable(monkeypatch, tmp_path):
     ("family", "sentence"),
     [
         ("t5", "no file named model.safetensors"),
-        ("whisper", "no task here trains a whisper"),
+        ("speech_to_text", "no task here trains a speech_to_text"),
         ("unheard", "unheard` but Transformers does not recognize this architecture"),
     ],
 )
@@ -146,7 +174,7 @@ def test_a_folder_that_transformers_cannot_run_is_a_sentence(family, sentence, f
     with pytest.raises(UserError) as caught:
         build(folders / family)
     assert sentence in str(caught.value)
-    assert str(folders / family) in str(caught.value) or family == "whisper"
+    assert str(folders / family) in str(caught.value) or family == "speech_to_text"
     assert "\n" not in str(caught.value)
 
 
@@ -275,6 +303,30 @@ def test_what_was_pretrained_becomes_a_classifier_with_a_head_of_its_own(family,
     assert {name.split(".")[-2] for name in differing} <= {"classifier", "dense", "score"}
     assert any(name.split(".")[-2] in ("classifier", "score") for name in differing)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_head_of_another_number_of_classes_is_refused_with_what_to_do(classifiers):
+    for pretrained, classes in ((True, 3), (False, 6)):
+        assert build(classifiers / "bert", classes=classes, pretrained=pretrained).classes == classes
+    with pytest.raises(UserError, match=r"/bert tells 3 classes apart, not 6; --set classes=3, or give a checkpoint "):
+        build(classifiers / "bert", classes=6)
+
+
+def test_a_model_that_restores_images_is_called_with_what_is_hidden(transformers, tmp_path):
+    config = transformers.ViTConfig(**CONFIGURATIONS["vit"], encoder_stride=2)
+    config.architectures = ["ViTForMaskedImageModeling"]
+    config.save_pretrained(tmp_path)
+    model = build(tmp_path, "sdpa", pretrained=False)
+    images, hidden = torch.randn(3, 1, 8, 8), torch.rand(3, 16) < 0.6
+    restored = model(images, hidden)
+    assert (restored.shape, model.classes) == (images.shape, 0)
+    assert not torch.equal(restored, model(images, ~hidden))
+
+
+def test_a_model_of_images_tells_as_many_classes_apart_as_are_asked_for(folders):
+    model = build(folders / "vit", pretrained=False, classes=10)
+    assert (type(model.model).__name__, model.classes) == ("ViTForImageClassification", 10)
+    assert build(folders / "bert").classes == 0
 
 
 SUITE = """

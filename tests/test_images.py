@@ -3,12 +3,14 @@
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from task_checks import check_batches, check_compiles, check_loss_is_wide, learned
 
 from harness import names
 from harness.errors import UserError
@@ -53,10 +55,6 @@ def vit(task, classes=None):
     torch.manual_seed(0)
     attention = names.find("attention", "formula").load()
     return names.find("model", "vit").load()(attention, classes=TASKS[task] if classes is None else classes)
-
-
-def same(batch, other):
-    return all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
 
 
 # ---- the digits
@@ -150,10 +148,7 @@ def test_every_row_is_drawn_once_an_epoch():
 
 @every_task
 def test_a_batch_depends_on_seed_and_index_only(prepare, task):
-    first, again = prepare(task), prepare(task)
-    assert same(first.batch(3), again.batch(3))
-    assert not same(first.batch(3), first.batch(4))
-    assert not same(first.batch(3), prepare(task, seed=1).batch(3))
+    check_batches(partial(prepare, task))
 
 
 @every_task
@@ -168,35 +163,18 @@ def test_the_amount_is_every_patch_and_the_class_token(prepare, task):
 @every_task
 def test_loss_compiles_without_a_graph_break(prepare, task):
     model = vit(task)
-    work = prepare(task, model)
-    torch._dynamo.reset()
-    compiled = torch.compile(work.loss, fullgraph=True, backend="eager")
-    for index in range(2):
-        assert torch.allclose(compiled(model, work.batch(index))[0], work.loss(model, work.batch(index))[0])
+    check_compiles(model, prepare(task, model))
 
 
 @every_task
 def test_the_loss_is_taken_in_float32_or_wider(prepare, task):
-    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
-        model = vit(task).to(dtype)
-        work = prepare(task, model)
-        loss, outputs = work.loss(model, work.batch(0))
-        assert (loss.dtype, outputs.dtype, outputs.requires_grad) == (expected, dtype, False)
+    check_loss_is_wide(partial(vit, task), partial(prepare, task))
 
 
 @every_task
 def test_training_lowers_the_loss_on_held_out_images(prepare, task):
     model = vit(task)
-    work = prepare(task, model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    before = work.score(model)
-    for index in range(80):
-        work.loss(model, work.batch(index))[0].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    after = work.score(model)
-    assert after["held_out_loss"] < before["held_out_loss"] / 2
-    assert after == work.score(model)
+    _, after = learned(model, prepare(task, model), steps=80, rate=1e-3)
     if task == "finetuning/image_classification":
         assert after["accuracy"] > 0.9
 

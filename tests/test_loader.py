@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.errors import UserError
 from harness.launch import Launch
 from harness.spec import Variant
 from harness.worker.loader import EPOCH, Loader
+from harness.worker.probes import loader_memory
 from reports.frame import frame_of
 from reports.views.loading import view
 
@@ -66,6 +68,40 @@ def test_workers_make_the_batches_elsewhere_and_persistent_ones_stay():
     assert pids(workers=0) == {os.getpid()}
     assert len(pids(workers=2) - {os.getpid()}) == 4
     assert len(pids(workers=2, persistent=True) - {os.getpid()}) == 2
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_loader_that_is_dropped_or_starts_elsewhere_ends_its_workers_at_once(persistent):
+    fetch = loader(loader="map", workers=2, persistent=persistent)
+    fetch(0)
+    first = workers()
+    fetch(7)
+    second = workers()
+    began = time.monotonic()
+    del fetch
+    assert time.monotonic() - began < 5  # torch's patience with one worker
+    assert (len(first), len(second), len(first & second), len(workers())) == (2, 2, 0, 0)
+
+
+def workers():
+    return {process.pid for process in active_children()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has to itself is read from Linux's /proc")
+def test_the_memory_of_workers_is_what_they_have_to_themselves():
+    size = 2**25
+
+    def filled(index):
+        kept.append(np.full(size, index, dtype=np.uint8))
+        return torch.zeros(1)
+
+    kept, before = [], [np.ones(size, dtype=np.uint8)]  # what the fork shares does not count
+    assert loader_memory() == {}
+    fetch = Loader(filled, asdict(Variant(name="v", loader="map", workers=2, prefetch=1)), CPU)
+    fetch(0), fetch(1)  # of each worker one
+    assert 2 * size < loader_memory()["memory_loader_bytes"] < 8 * size
+    assert kept == []
+    assert before[0].any()
 
 
 @pytest.mark.parametrize("how", ["group", "lifeline"])
@@ -163,9 +199,14 @@ def test_each_way_trains_the_same_and_says_how_long_it_waits(tmp_path):
     losses = opened.samples().query("metric == 'training_loss'")
     curves = [curve.value.tolist() for _, curve in losses.groupby("case", observed=True)]
     assert curves[0] == curves[1] == curves[2]
-    table = view(frame_of(opened)).items[0]
-    assert table.columns == ("variant", "loading alone", "training", "waits, of a step", "data", "step")
+    table, is_linux = view(frame_of(opened)).items[0], sys.platform == "linux"
+    shared = ("variant", "loading alone", "training", "waits, of a step", "data", "step")
+    assert table.columns == (*shared, *["memory of workers"] * is_linux)
     assert [row[0] for row in table.rows] == ["in process", "map 2", "iterable 2"]
     for row in table.rows:
         assert row[1].estimate.center > row[2].estimate.center > 0
         assert 0 < row[3].estimate.center < 1
+    if is_linux:
+        in_process, *elsewhere = (row[6] for row in table.rows)
+        assert in_process is None
+        assert all(2**20 < memory.estimate.center < 2**32 for memory in elsewhere)

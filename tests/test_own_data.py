@@ -16,9 +16,11 @@ from test_cli import tandem
 
 from harness import load, names
 from harness.errors import Unavailable, UserError
+from harness.metrics import QUALITY
 from harness.store import open_run
 from suites.data import _image_folder, glue
 from suites.data._parts import PARTS, split
+from suites.finetuning._classification import SCORES
 
 COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0)}
 
@@ -337,6 +339,22 @@ def test_a_task_is_found_in_the_hugging_face_cache(datasets, tmp_path, monkeypat
     assert sum(len(texts_of(manifest, part)) for part in ("train", "validation")) == 40
     assert len(texts_of(manifest, "test")) == 2
     assert manifest["source"].startswith("GLUE mnli: 3 classes")
+
+
+@pytest.mark.parametrize(
+    ("task", "scores"),
+    [
+        ("cola", ["matthews_correlation", "accuracy"]),
+        ("mrpc", ["accuracy", "f1"]),
+        ("qqp", ["accuracy", "f1"]),
+        ("rte", ["accuracy"]),
+        ("wet", ["accuracy"]),
+    ],
+)
+def test_a_task_is_scored_as_glue_scores_it(datasets, tmp_path, task, scores):
+    write_all(tmp_path / task, ".csv")
+    assert glue.prepare(tmp_path / "made", tmp_path / task)["scores"] == scores
+    assert {*scores} <= {*SCORES} & {*QUALITY}
 
 
 def test_one_text_and_labels_that_are_words(datasets, tmp_path):

@@ -3,10 +3,12 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as draw
 
-from harness.plan import expected_seconds, plan, turns
+from harness.plan import expected_pretraining, expected_seconds, expected_step, plan, turns
+from harness.recipe import Recipe
 from harness.spec import Block, Suite, Variant, Workload
 
 WORK = Workload(task="pretraining/causal_lm", model="gpt")
@@ -46,3 +48,24 @@ def test_more_work_is_expected_to_take_longer():
     assert expected_seconds(suite_of("abc")) > expected_seconds(suite_of("ab"))
     assert expected_seconds(suite_of("abc"), [suite_of("c").cases[0].id]) == expected_seconds(suite_of("ab"))
     assert expected_seconds(replace(suite_of("a"), seeds=2)) > expected_seconds(suite_of("a"))
+
+
+def test_a_step_is_expected_to_take_what_its_tokens_and_layers_take():
+    tiny = {"dim": 128, "layers": 2}
+    assert 0.02 < expected_step(WORK, tiny) < 0.05
+    assert expected_step(WORK, {**tiny, "layers": 14}) == pytest.approx(7 * expected_step(WORK, tiny))
+    assert expected_step(replace(WORK, batch=16, accumulate=2), tiny) == pytest.approx(4 * expected_step(WORK, tiny))
+    assert expected_step(WORK, {"size": "own"}) == 0.05
+
+
+def test_pretraining_and_scores_are_part_of_what_is_expected():
+    recipe = Recipe(steps=1000, start="pretraining/masked_image", start_steps=2000)
+    work = Workload(task="finetuning/image_classification", model="vit", recipe=recipe)
+    suite = replace(suite_of("a"), blocks=[Block(workload=work, variants=[Variant(name="a")])])
+    assert expected_pretraining(suite) == pytest.approx(2000 * 0.05, rel=0.1)
+    assert expected_pretraining(suite_of("a")) == 0
+    same = Block(workload=replace(work, recipe=replace(recipe, tune="lora")), variants=[Variant(name="a")], name="lora")
+    assert expected_pretraining(replace(suite, blocks=[*suite.blocks, same])) == expected_pretraining(suite)
+    often = replace(work, recipe=replace(recipe, score_every=100))
+    more = replace(suite, blocks=[Block(workload=often, variants=[Variant(name="a")])])
+    assert expected_seconds(more) - expected_seconds(suite) == pytest.approx(9 * 30 * 0.05)

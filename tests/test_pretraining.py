@@ -6,11 +6,13 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from task_checks import check_batches, check_compiles, check_loss_is_wide, same
 
 from harness import names
 from harness.errors import UserError
@@ -50,10 +52,6 @@ def tiny(name):
     return model.load()(names.find("attention", "formula").load(), **model.literal("SIZES", {})["tiny"])
 
 
-def same(batch, other):
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(batch, other, strict=True))
-
-
 def text_of(corpus, part):
     return np.load(corpus[part]).tobytes()
 
@@ -63,12 +61,7 @@ def text_of(corpus, part):
 
 @every_task
 def test_a_batch_depends_on_seed_and_index_only(prepare, task):
-    first, again = prepare(task, padding=0.3), prepare(task, padding=0.3)
-    forward = [first.batch(index) for index in range(4)]
-    backward = [again.batch(index) for index in reversed(range(4))][::-1]
-    assert all(same(batch, other) for batch, other in zip(forward, backward, strict=True))
-    assert not any(same(forward[0], batch) for batch in forward[1:])
-    assert not same(forward[0], prepare(task, padding=0.3, seed=1).batch(0))
+    check_batches(partial(prepare, task, padding=0.3))
 
 
 @every_task
@@ -303,21 +296,12 @@ def test_what_stands_in_the_padding_changes_nothing(prepare, task, name):
 @pytest.mark.parametrize("padding", [0.0, 0.3])
 def test_loss_compiles_without_a_graph_break(prepare, task, name, padding):
     model = tiny(name)
-    work = prepare(task, model, padding=padding)
-    torch._dynamo.reset()
-    compiled = torch.compile(work.loss, fullgraph=True, backend="eager")
-    for index in range(2):
-        batch = work.batch(index)
-        assert torch.allclose(compiled(model, batch)[0], work.loss(model, batch)[0])
+    check_compiles(model, prepare(task, model, padding=padding))
 
 
 @every_model
 def test_the_loss_is_taken_in_float32_or_wider(prepare, task, name):
-    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
-        model = tiny(name).to(dtype)
-        work = prepare(task, model)
-        loss, logits = work.loss(model, work.batch(0))
-        assert (loss.dtype, logits.dtype) == (expected, dtype)
+    check_loss_is_wide(partial(tiny, name), partial(prepare, task))
 
 
 @every_model
@@ -373,6 +357,15 @@ def test_a_text_shorter_than_a_batch_is_refused(prepare, task, corpus, tmp_path,
 def test_a_vocabulary_too_small_is_refused_with_what_to_set(prepare, task):
     with pytest.raises(ValueError, match=r"different tokens, but .* knows 255; give it more: --set vocabulary=\d+"):
         prepare(task, vocabulary=255)
+
+
+@every_model
+def test_a_model_that_tells_classes_apart_is_refused_with_what_to_set(prepare, task, name):
+    attention = names.find("attention", "formula").load()
+    model = names.find("model", name).load()(attention, classes=6, dim=32, heads=2, layers=1)
+    said = f"{task.split('/')[1]} asks for tokens, and this model tells 6 classes apart; --set classes=0"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        prepare(task, model)
 
 
 def test_a_long_text_needs_a_sentinel_for_each_span(prepare):

@@ -321,7 +321,8 @@ def test_a_dry_run_shows_cases_reasons_and_time_and_writes_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "unavailable: no such thing here" in done.stdout
     assert "2 cases, 1 unavailable" in done.stdout
-    assert "expected time" in done.stdout
+    assert "expected time: " in done.stdout
+    assert "(a guess for a 2-core CPU)" in done.stdout
     assert not (tmp_path / "runs").exists()
 
 

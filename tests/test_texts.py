@@ -3,11 +3,13 @@
 import math
 import re
 import sysconfig
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from task_checks import check_batches, check_compiles, check_loss_is_wide, learned
 from test_cli import tandem
 
 from harness import load, names
@@ -15,7 +17,7 @@ from harness.errors import UserError
 from harness.spec import Block, Suite, Variant, Workload
 from suites.data import _table, functions, packages, packages_text, stdlib
 from suites.data._parts import PARTS, kept, split, text_rows
-from suites.finetuning import _writing, function_naming
+from suites.finetuning import _classification, _writing, function_naming
 from suites.finetuning.function_naming import SCORED
 from suites.pretraining._rows import scored_rows
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD
@@ -80,10 +82,6 @@ def tiny(task, classes=3, model=None, attention="formula"):
     settings = {"classes": classes} if task == CLASSIFICATION else {}
     attention = names.find("attention", attention).load()
     return names.find("model", model or MODELS[task]).load()(attention, dim=64, heads=2, layers=1, **settings)
-
-
-def same(batch, other):
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(batch, other, strict=True))
 
 
 def rows_of(manifest, part, name):
@@ -405,10 +403,7 @@ def test_each_class_of_three_or_more_is_in_every_part():
 
 @every_task
 def test_a_batch_depends_on_seed_and_index_only(prepare, task):
-    first, again = prepare(task), prepare(task)
-    assert same(first.batch(3), again.batch(3))
-    assert not same(first.batch(3), first.batch(4))
-    assert not same(first.batch(3), prepare(task, seed=1).batch(3))
+    check_batches(partial(prepare, task))
 
 
 @every_task
@@ -424,20 +419,12 @@ def test_the_amount_is_the_mean_of_the_real_positions_over_the_training_part(pre
 @every_task
 def test_loss_compiles_without_a_graph_break(prepare, task):
     model = tiny(task)
-    work = prepare(task, model)
-    torch._dynamo.reset()
-    compiled = torch.compile(work.loss, fullgraph=True, backend="eager")
-    for index in range(2):
-        assert torch.allclose(compiled(model, work.batch(index))[0], work.loss(model, work.batch(index))[0])
+    check_compiles(model, prepare(task, model))
 
 
 @every_task
 def test_the_loss_is_taken_in_float32_or_wider(prepare, task):
-    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
-        model = tiny(task).to(dtype)
-        work = prepare(task, model)
-        loss, outputs = work.loss(model, work.batch(0))
-        assert (loss.dtype, outputs.dtype, outputs.requires_grad) == (expected, dtype, False)
+    check_loss_is_wide(partial(tiny, task), partial(prepare, task))
 
 
 @pytest.mark.parametrize(
@@ -446,16 +433,7 @@ def test_the_loss_is_taken_in_float32_or_wider(prepare, task):
 )
 def test_a_model_learns_the_test_part_from_the_training_part(prepare, task, model):
     model = tiny(task, model=model)
-    work = prepare(task, model, batch=16)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    before = work.score(model)
-    for index in range(100):
-        work.loss(model, work.batch(index))[0].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    after = work.score(model)
-    assert after == work.score(model)
-    assert after["held_out_loss"] < before["held_out_loss"] / 2
+    before, after = learned(model, prepare(task, model, batch=16), steps=100, rate=3e-3)
     assert before["accuracy"] < 0.7  # the padding tells an untrained model something: classes differ in length
     assert after["accuracy"] > 0.9
 
@@ -517,6 +495,33 @@ def test_accuracy_is_exact_on_all_of_the_test_part(prepare, monkeypatch):
         "accuracy": pytest.approx(1 / 3),
         "held_out_loss": pytest.approx(math.log(2 + math.e) - 1 / 3),
     }
+
+
+def test_data_may_say_what_they_are_scored_by(prepare, data):
+    scored = {**data[CLASSIFICATION], "scores": ["matthews_correlation", "accuracy", "f1"]}
+    work = prepare(CLASSIFICATION, data=scored)
+    found = work.score(Knowing())
+    assert [*found] == ["matthews_correlation", "accuracy", "f1", "held_out_loss"]
+    assert found == pytest.approx({"matthews_correlation": 1.0, "accuracy": 1.0, "f1": 1.0, "held_out_loss": 0.0})
+    always_one = torch.eye(3)[1]
+    found = work.score(lambda tokens, mask: always_one.expand(len(tokens), -1))
+    assert (found["matthews_correlation"], found["f1"]) == (0.0, pytest.approx(2 * 10 / (30 + 10)))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_are_those_of_scikit_learn(classes):
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn, which has them too, is not installed")
+    random = np.random.RandomState(0)
+    truth = random.randint(classes, size=200)
+    answers = np.where(random.random_sample(200) < 0.6, truth, random.randint(classes, size=200))
+    found = {name: score(truth, answers) for name, score in _classification.SCORES.items()}
+    expected = {
+        "accuracy": metrics.accuracy_score(truth, answers),
+        "f1": metrics.f1_score(truth == 1, answers == 1),
+        "matthews_correlation": metrics.matthews_corrcoef(truth, answers),
+    }
+    assert found == pytest.approx(expected)
+    assert 0.3 < found["matthews_correlation"] < found["accuracy"] < 0.9
 
 
 @pytest.mark.parametrize("model", CLASSIFIERS)

@@ -13,11 +13,14 @@ from test_run import Bench, outcomes
 from torch import nn
 
 from harness import adjust, load, names, recipe, start
+from harness.conditions import Conditions
 from harness.errors import UserError
 from harness.peer import CaseFailure
+from harness.progress import Progress
 from harness.recipe import Recipe
-from harness.run import precise
+from harness.run import precise, started
 from harness.spec import Block, Case, Suite, Variant, Workload
+from harness.stopwatch import Stopwatch
 from harness.store import open_run
 from harness.worker.session import score_of
 from harness.worker.step import scheduled, trained
@@ -123,6 +126,13 @@ def test_scores_along_the_way_make_a_curve_and_the_last_is_the_figure(tmp_path):
     assert dict(zip(own.step, own.value, strict=True)) == {10: 3.0, 20: 2.0, 30: 1.0, 0: 1.0}
     report = json.loads(bench.call("report", "latest", "--format", "json").stdout)
     assert report["cases"][0]["metrics"]["held_out_loss"]["center"] == 1.0
+
+
+def test_no_more_steps_are_checked_than_are_trained_so_that_all_seeds_train_alike(tmp_path):
+    _, run = Bench(tmp_path, {"a": {}}).run("--set", "quality_steps=3", "--set", "seeds=2")
+    asked = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    steps = {verb: [event["steps"] for event in asked if event.get("verb") == verb] for verb in ("check", "quality")}
+    assert steps == {"check": [3, 3], "quality": [3, 3]}  # the reference and the case; a launch each
 
 
 def test_with_patience_training_stops_and_the_score_is_that_of_the_best_validation(tmp_path):
@@ -279,26 +289,33 @@ def suite():
 """
 
 
-def test_a_pretrained_start_is_made_once_and_every_case_begins_with_it(tmp_path):
+def test_a_pretrained_start_is_made_once_and_every_case_begins_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "own.py").write_text(SUITE)
-    runs = []
-    for settings in ((), ("--set", "label_smoothing=0.1", "--set", "tune=lora", "--set", "score_every=6")):
-        done = tandem("run", "own.py", "--no-trace", *settings, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
-        assert done.returncode == 0, done.stderr
-        assert ("pretraining for 4 steps, once" in done.stderr) is not bool(runs)
-        runs.append(open_run(tmp_path / done.stdout.strip().splitlines()[-1]))
-    starts = [*(tmp_path / "cache/tandem/starts").iterdir()]
-    assert [folder.name for folder in starts] == [runs[0].outcomes[0]["facts"]["start"]]
-    for run in runs:
-        assert {item["facts"]["start"] for item in run.outcomes} == {starts[0].name}
-        assert len({item["facts"]["weights_sha256"] for item in run.outcomes}) == 1
-        assert run.outcomes[0]["facts"]["weights_drawn"] == ["head.weight", "head.bias"]
-    asked = [json.loads(line) for line in (runs[0].path / "events.jsonl").read_text().splitlines()]
-    assert any(event.get("verb") == "write" for event in asked)
-    again = (runs[1].path / "events.jsonl").read_text()
-    assert '"verb": "write"' not in again
-    parameters = [run.samples().query("metric == 'parameters'").value.iloc[0] for run in runs]
-    assert parameters[1] < parameters[0]
+    small = ("--no-trace", "--rounds", "1", "--set", "threads=1", "--set", "device=cpu")
+    done = tandem("run", "own.py", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pretraining for 4 steps, once" in done.stderr
+    run = open_run(tmp_path / done.stdout.strip().splitlines()[-1])
+    (made,) = (tmp_path / "cache/tandem/starts").iterdir()
+    assert {item["facts"]["start"] for item in run.outcomes} == {made.name}
+    assert len({item["facts"]["weights_sha256"] for item in run.outcomes}) == 1
+    assert run.outcomes[0]["facts"]["weights_drawn"] == ["head.weight", "head.bias"]
+    assert '"verb": "write"' in (run.path / "events.jsonl").read_text()
+
+    again = ["device=cpu", "label_smoothing=0.1", "tune=lora", "score_every=6"]  # what the start does not depend on
+    asked, folders = load.load(str(tmp_path / "own.py"), settings=again)
+    block, events = asked.blocks[0], []
+    conditions = Conditions(
+        data=load.prepare_data(asked, load.cache() / "data", folders),
+        configs={block.name: load.config(block.workload, folders)},
+        folders=folders,
+    )
+    (tmp_path / "logs").mkdir()
+    recorder = SimpleNamespace(is_done=lambda *_: False, path=tmp_path, work=tmp_path, event=events.append)
+    found = started(asked, block, recorder, conditions, Progress(asked, quiet=True), Stopwatch())
+    assert found.starts == {block.name: str(made)}
+    assert {event["verb"] for event in events if "verb" in event} == {"hello", "build"}
 
 
 @pytest.mark.parametrize(

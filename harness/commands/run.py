@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -233,8 +233,6 @@ def commit() -> Optional[str]:
 
 def print_plan(asked: "Suite", conditions: Any) -> None:
     """Print every case, why one is skipped, and the time expected."""
-    from harness.plan import expected_seconds
-    from harness.progress import duration
     from harness.run import refusals
 
     reasons = refusals(asked, conditions)
@@ -246,7 +244,22 @@ def print_plan(asked: "Suite", conditions: Any) -> None:
             print(f"  {case.id}" + (f"  unavailable: {reason}" if reason else ""))
     absent = [case for case, reason in reasons.items() if reason is not None]
     print(f"\n{len(reasons)} cases, {len(absent)} unavailable; {asked.launches} launches of {asked.rounds} rounds each")
-    print(f"expected time: {duration(expected_seconds(asked, absent))} (a guess for tiny models on a 2-core CPU)")
+    print(f"expected time: {expected_time(asked, conditions.configs, absent)}")
+
+
+def expected_time(asked: "Suite", configs: Mapping[str, Any], unavailable: Collection[str]) -> str:
+    """Return what is to be expected of a suite, in words."""
+    from harness.fit import PROBES
+    from harness.plan import COLD_COMPILE, STARTUP, expected_pretraining, expected_seconds
+    from harness.progress import duration
+
+    if asked.fit:  # how often it doubles is what the search is to find
+        probe = f"{duration(STARTUP)} and two steps each, {duration(COLD_COMPILE)} more where it compiles"
+        return f"not known before the search: {PROBES} probes a variant and one for each doubling that fits, {probe}"
+    spent, before = expected_seconds(asked, configs, unavailable), expected_pretraining(asked, configs)
+    within = min(spent + before, asked.budget or spent + before)
+    pretraining = f", {duration(before)} of it for pretraining, if that is not kept from before" if before else ""
+    return f"{duration(within)} (a guess for a 2-core CPU{pretraining})"
 
 
 def missing(argument: str) -> NoReturn:

@@ -13,6 +13,9 @@ from typing import Any
 from harness.errors import DISK, Unavailable, UserError
 from harness.wire import decode, encode
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "MemoryError", "Cannot allocate memory")
+"""In the texts of torch's allocator, of an error while it compiles, and of a process that could not be started."""
+
 
 def main() -> None:
     """Answer each line of stdin on the real stdout until `release` or the end of stdin."""
@@ -88,11 +91,14 @@ def disk_error(error: BaseException | None) -> int | None:
     return None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; torch's CPU allocator has no exception type of its own, only this text."""
-    return (
-        "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
-    )
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether memory ran out; torch's CPU allocator and its compiler have only a text for it."""
+    while error is not None:
+        name, said = type(error).__name__, str(error)
+        if "OutOfMemory" in name or isinstance(error, MemoryError) or any(text in said for text in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
 
 
 def first_line(error: BaseException) -> str:

@@ -30,7 +30,7 @@ class Loader:
     def __call__(self, index: int) -> Any:
         """Wait for batch `index` and move it to the device."""
         if index != self.next:
-            self.batches = self.stream(index)
+            self.batches = stream(self.batch, self.variant, index)
         self.next = index + 1
         return tree_map(self.moved, next(self.batches))
 
@@ -38,28 +38,34 @@ class Loader:
         """Return a tensor on the device; from pinned memory it is copied beside the kernels."""
         return item.to(self.device, non_blocking=self.variant["pinned"]) if isinstance(item, torch.Tensor) else item
 
-    def stream(self, start: int) -> Iterator[Any]:
-        """Yield the batches from `start` on, epoch after epoch."""
-        first = get_context("fork").Value("q", start)  # shared: persistent workers read it at each epoch's start
-        loader = self.loader(first)
-        while True:
-            yield from loader
-            first.value += EPOCH
 
-    def loader(self, first: Any) -> Any:
-        """Return torch's DataLoader of one epoch that begins with batch `first`."""
-        is_map, workers = self.variant["loader"] == "map", self.variant["workers"]
-        ahead = {"prefetch_factor": self.variant["prefetch"], "persistent_workers": self.variant["persistent"]}
-        return DataLoader(
-            Indexed(self.batch) if is_map else Streamed(self.batch, first),
-            batch_size=None,  # each item is a whole batch
-            sampler=Indices(first) if is_map else None,
-            collate_fn=lambda batch: batch,
-            num_workers=workers,
-            pin_memory=self.variant["pinned"],
-            generator=torch.Generator(),  # its own, or each epoch would draw from the model's
-            **({"multiprocessing_context": get_context("fork"), **ahead} if workers else {}),
-        )
+def stream(batch: Batch, variant: Mapping[str, Any], start: int) -> Iterator[Any]:
+    """Yield the batches from `start` on, epoch after epoch.
+
+    Nothing that it holds leads back to it: where it is dropped, its processes end at once. If that were left to the
+    garbage collector, which closes their pipes first, torch would wait five seconds for each.
+    """
+    first = get_context("fork").Value("q", start)  # shared: persistent workers read it at each epoch's start
+    loader = data_loader(batch, variant, first)
+    while True:
+        yield from loader
+        first.value += EPOCH
+
+
+def data_loader(batch: Batch, variant: Mapping[str, Any], first: Any) -> Any:
+    """Return torch's DataLoader of one epoch that begins with batch `first`."""
+    is_map, workers = variant["loader"] == "map", variant["workers"]
+    ahead = {"prefetch_factor": variant["prefetch"], "persistent_workers": variant["persistent"]}
+    return DataLoader(
+        Indexed(batch) if is_map else Streamed(batch, first),
+        batch_size=None,  # each item is a whole batch
+        sampler=Indices(first) if is_map else None,
+        collate_fn=lambda batch: batch,
+        num_workers=workers,
+        pin_memory=variant["pinned"],
+        generator=torch.Generator(),  # its own, or each epoch would draw from the model's
+        **({"multiprocessing_context": get_context("fork"), **ahead} if workers else {}),
+    )
 
 
 class Indices:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import prod
+from multiprocessing import active_children
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from statistics import mean, median
@@ -66,6 +67,24 @@ def memory_peak(device: Device) -> Iterator[dict[str, int]]:
     yield peak
     device.synchronize()
     peak.update(read_peak(device) if can_forget else process_peak())
+
+
+def loader_memory() -> dict[str, int]:
+    """Return what the loader's processes, daemons as torch starts them, have to themselves; nothing without them.
+
+    That is what would be free without them: what a fork shares with this process is in this one's figures.
+    """
+    private = [private_bytes(process.pid) for process in active_children() if process.daemon]
+    return {"memory_loader_bytes": sum(private)} if any(private) else {}
+
+
+def private_bytes(pid: int | None) -> int:
+    """Return the resident bytes of a process that no other shares, by Linux's count (proc(5)); 0 where it has none."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return 1024 * sum(int(size) for size in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.M))
 
 
 def memory_cold_peak(device: Device) -> dict[str, int]:

@@ -142,6 +142,7 @@ class Session:
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(max(2, self.cycle)):
                     self.step(index)
+            peak |= probes.loader_memory()
             self.take((-1 - self.index) % self.cycle)  # so that the second step is that of the longest batch
             peak |= probes.allocated_peak(self.step, self.take(2), self.device)
             parts, flop = probes.attribution(self.step), probes.flop(self.step, self.cycle)

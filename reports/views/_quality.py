@@ -8,7 +8,7 @@ from harness.stats import VOIDING, Judgement, bound, level
 from reports.document import Cell, Change, Note
 from reports.frame import Frame
 
-HEADINGS = {"f1": "F1", "held_out_loss": "held-out loss"}
+HEADINGS = {"f1": "F1", "matthews_correlation": "Matthews correlation", "held_out_loss": "held-out loss"}
 Standing = Literal["as good", "worse", "cannot tell"]
 
 

@@ -1,4 +1,4 @@
-"""How fast each way of loading data is alone, and how long training waits for it."""
+"""How fast each way of loading data is alone, how long training waits for it, and what memory it takes."""
 
 from harness.spec import Block
 from reports.document import Section, Table, filled
@@ -11,6 +11,7 @@ COLUMNS = {
     "waits, of a step": "wait_share",
     "data": "data_seconds",
     "step": "step_seconds",
+    "memory of workers": "memory_loader_bytes",
 }
 
 
@@ -25,7 +26,7 @@ def view(frame: Frame) -> Section:
 
 
 def loading(frame: Frame, block: Block) -> Table:
-    """Return samples a second alone and in training, and the share of a step spent waiting."""
+    """Return samples a second alone and in training, the share of a step spent waiting, and the workers' memory."""
     cases = [case for case in block.cases if frame.figures.is_measured(case) and frame.quantity(case, "load_seconds")]
     rows = tuple((case.variant.name, *(frame.quantity(case, metric) for metric in COLUMNS.values())) for case in cases)
     return filled(Table(title=block.name, columns=("variant", *COLUMNS), rows=rows, hardware=frame.hardware(*cases)))

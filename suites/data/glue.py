@@ -5,7 +5,7 @@ A name is looked up in what the Hugging Face cache keeps of `nyu-mll/glue`. A fo
 `sentence`, or two of TEXTS. GLUE keeps the labels of its test split to itself: here its validation split is the test
 part (of MNLI the matched one), and a tenth of each class of its training split, drawn at random from a fixed seed, the
 validation part. Of two texts each is cut to half of WIDEST and both are joined by the byte 0x1E, which stands in none.
-All tasks are scored by `accuracy`, also those for which GLUE has other metrics.
+What each is scored by is GLUE's own: SCORES; a folder that is called like a task is scored as that one.
 
 `text` is (samples, bytes of the longest), uint8, filled up with 0, `text_lengths` (samples,), `labels` (samples,),
 int32, the place of the label among those of the training split, sorted.
@@ -40,6 +40,8 @@ TEXTS = (
     ("premise", "hypothesis"),
     ("sentence",),
 )
+SCORES = {"cola": ["matthews_correlation", "accuracy"], "mrpc": ["accuracy", "f1"], "qqp": ["accuracy", "f1"]}
+"""What tasks are scored by, their own metric first; all others by accuracy alone."""
 SPLITS = {"train": ("train",), "validation": ("validation", "validation_matched")}
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 JOINT = b"\x1e"  # ASCII's record separator
@@ -52,11 +54,12 @@ def prepare(folder: Path, task: Path) -> dict[str, Any]:
     """Return the manifest of a task or of a folder; raise Unavailable without datasets, UserError for what is wrong."""
     source = task if task.is_dir() else downloaded(str(task))
     name = source.name if task.is_dir() else f"GLUE {task}"
+    scores = SCORES.get(source.name, ["accuracy"])
     files = {split: files_of(source, split) for split in SPLITS}
     sha = hashlib.sha256(Path(__file__).read_bytes() + name.encode())
     for path in (path for paths in files.values() for path in paths):
         sha.update(f"{path.name}\0".encode() + path.read_bytes())
-    return kept(slugify(name) or "glue", sha.digest(), partial(make, name, files), folder)
+    return kept(slugify(name) or "glue", sha.digest(), partial(make, name, files, scores), folder)
 
 
 def downloaded(task: str) -> Path:
@@ -86,7 +89,7 @@ def files_of(source: Path, split: str) -> list[Path]:
     return paths
 
 
-def make(name: str, files: Mapping[str, Sequence[Path]]) -> tuple[Parts, dict[str, Any]]:
+def make(name: str, files: Mapping[str, Sequence[Path]], scores: Sequence[str]) -> tuple[Parts, dict[str, Any]]:
     """Return the three parts and what they are."""
     splits = {split: columns(paths) for split, paths in files.items()}
     labels = {split: labels_of(f"{name}: {split}", found) for split, found in splits.items()}
@@ -104,7 +107,7 @@ def make(name: str, files: Mapping[str, Sequence[Path]]) -> tuple[Parts, dict[st
         f"{name}: {len(known)} classes, {len(rows['train']):,} texts for training and {len(rows['validation']):,} for "
         f"validation, both of its training split, and its validation split of {len(texts['validation']):,} for testing."
     )
-    return parts, {"classes": len(known), "source": source}
+    return parts, {"classes": len(known), "scores": [*scores], "source": source}
 
 
 def part_of(texts: Sequence[bytes], labels: NDArray[Any], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -6,7 +6,8 @@ from harness.spec import Block, Suite, Workload
 from suites.definitions._rungs import SDPA, V1
 
 BF16 = replace(SDPA, name="+bf16", precision="bf16")
-VARIANTS = (V1, SDPA, BF16, replace(BF16, name="+checkpoint", checkpoint=True))
+CHECKPOINT = replace(BF16, name="+checkpoint", checkpoint=True)
+VARIANTS = (V1, SDPA, BF16, CHECKPOINT, replace(BF16, name="bf16, compiled", compile="default"))
 
 
 def suite() -> Suite:

@@ -1,5 +1,9 @@
-"""Telling classes apart, whatever they are of: batches of the training part, accuracy on the whole test part."""
+"""Telling classes apart, whatever they are of: batches of the training part, scores on the whole test part.
 
+The score is the `accuracy`, or what the data say that they are scored by: names of SCORES, the most telling first.
+"""
+
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +15,33 @@ from suites.pretraining._rows import draw_rows, scored_rows
 from suites.pretraining._work import Arrays, cross_entropy, smoothed, to_device
 
 SCORED = 256  # samples that are scored at once
+
+
+def accuracy(truth: np.ndarray, answers: np.ndarray) -> float:
+    """Return the share of right answers."""
+    return float((truth == answers).mean())
+
+
+def f1(truth: np.ndarray, answers: np.ndarray) -> float:
+    """Return the F1 of class 1: the harmonic mean of how many answers `1` are right, and of how many 1 are found."""
+    both = int((truth == 1).sum() + (answers == 1).sum())
+    return 2 * int(((truth == 1) & (answers == 1)).sum()) / both if both else 0.0
+
+
+def matthews_correlation(truth: np.ndarray, answers: np.ndarray) -> float:
+    """Return the correlation of truth and answers, 0 where one of them never changes.
+
+    Matthews 1975, https://doi.org/10.1016/0005-2795(75)90109-9; of any number of classes, Gorodkin 2004.
+    """
+    classes = np.arange(max(truth.max(), answers.max()) + 1)
+    told = [(labels[:, None] == classes).astype(float) for labels in (truth, answers)]
+    x, y = (columns - columns.mean(0) for columns in told)
+    spread = (x * x).sum() * (y * y).sum()
+    return float((x * y).sum() / math.sqrt(spread)) if spread else 0.0
+
+
+SCORES = {"accuracy": accuracy, "f1": f1, "matthews_correlation": matthews_correlation}
+"""Metric -> (true class of each sample, class answered) -> value."""
 
 
 def classification(
@@ -45,13 +76,15 @@ def classification(
     @torch.no_grad()
     def score(model: Any, part: str = "test") -> dict[str, float]:
         rows = scored_rows(part, {part: len(found) for part, found in labels.items()})
-        total, right, count = 0.0, 0, len(rows)
-        for start in range(0, count, SCORED):
+        total, found = 0.0, []
+        for start in range(0, len(rows), SCORED):
             samples = chosen(part, rows[start : start + SCORED])
             mean, logits = loss(model, samples)
             total += float(mean) * len(samples[-1])
-            right += int((logits.argmax(1) == samples[-1]).sum())
-        return {"accuracy": right / count, "held_out_loss": total / count}
+            found.append(logits.argmax(1).cpu().numpy())
+        truth, answers = labels[part][rows].astype(np.int64), np.concatenate(found)
+        scores = {name: SCORES[name](truth, answers) for name in config["data"].get("scores", ("accuracy",))}
+        return {**scores, "held_out_loss": total / len(rows)}
 
     amount = {"tokens": tokens, "samples": config["batch"]}
     return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score)

@@ -25,7 +25,7 @@ from harness.work import Work
 from suites.finetuning._writing import greedy
 from suites.pretraining._rows import PARTS, draw_rows, open_rows, require_own_lengths, scored_rows
 from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, fill, real
-from suites.pretraining._work import cross_entropy, require_vocabulary, smoothed, to_device
+from suites.pretraining._work import cross_entropy, require_tokens_told, require_vocabulary, smoothed, to_device
 
 SCORED = 256  # functions, each of which takes a forward pass a byte
 AT_ONCE = 64
@@ -34,6 +34,7 @@ SUB_TOKEN = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is source (batch, length), target_input and target (batch, name), and source's mask."""
+    require_tokens_told(model, "function_naming")
     require_vocabulary(model, EOS + 1, "function_naming")
     require_own_lengths(config, shortest=2)
     names = ("source", "source_lengths", "target", "target_lengths")

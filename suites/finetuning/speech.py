@@ -88,8 +88,10 @@ def loss(model: Any, batch: Any, smoothing: float = 0.0) -> Any:
 
 def recognised(model: Any, sound: Any, width: int) -> list[Sequence[int]]:
     """Return the letters that the model writes for each sound."""
-    memory = model.encode(sound)
-    return greedy(lambda target: model.decode(target, memory), len(sound), width, sound.device)
+    if hasattr(model, "encode"):  # else it hears the sound again with each letter
+        memory = model.encode(sound)
+        return greedy(lambda target: model.decode(target, memory), len(sound), width, sound.device)
+    return greedy(lambda target: model(sound, target), len(sound), width, sound.device)
 
 
 def compared(written: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Text classification for a model that is made with classes=N: bert, gpt, llama, encoder_decoder or t5.
 
 A row is BOS, the bytes of a text as far as they fit, and EOS; where a text is shorter, padding. Trains on the training
-part with cross-entropy, scores the share of right answers on all texts of the test part. Chance is one over the number
-of classes: 16.7 % on `packages`. Counts as tokens the real positions, in the mean over the training part.
+part with cross-entropy, scores all texts of the test part by the share of right answers, or as the data say (GLUE's
+tasks). Chance is one over the number of classes: 16.7 % on `packages`. Counts as tokens the real positions, in the mean
+over the training part.
 """
 
 from collections.abc import Mapping

@@ -63,6 +63,7 @@ class GPT(nn.Module):
         dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.classes = classes
         self.token = nn.Embedding(vocabulary, dim)
         self.position = nn.Embedding(positions, dim)
         self.dropout = nn.Dropout(dropout)

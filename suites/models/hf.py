@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harness.errors import Unavailable, UserError
 from suites.attention import flex, formula, sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math
+from suites.models.whisper import frames, mel_filters
 
 IMPLEMENTATIONS = {
     formula.attention: "eager",
@@ -18,9 +19,11 @@ KINDS = {  # transformers' class -> its name for those that it has, and what it 
     "Seq2SeqLM": (
         "SEQ_TO_SEQ_CAUSAL_LM", ("input_ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask"),
     ),
+    "SpeechSeq2Seq": ("SPEECH_SEQ_2_SEQ", ("input_features", "decoder_input_ids")),
     "MaskedLM": ("MASKED_LM", ("input_ids", "token_type_ids", "attention_mask")),
     "CausalLM": ("CAUSAL_LM", ("input_ids", "attention_mask")),
     "ImageClassification": ("IMAGE_CLASSIFICATION", ("pixel_values",)),
+    "MaskedImageModeling": ("MASKED_IMAGE_MODELING", ("pixel_values", "bool_masked_pos")),
     "SequenceClassification": ("SEQUENCE_CLASSIFICATION", ("input_ids",)),
 }  # fmt: skip
 MARKERS = {"decoder_start_token_id": 258, "eos_token_id": 259, "pad_token_id": 257}
@@ -32,7 +35,7 @@ Attention = Callable[..., Tensor]
 def build(attention: Attention, folder: str, *, pretrained: bool = True, classes: int = 0) -> nn.Module:
     """Return the model in a checkpoint's folder; where `pretrained` is false, drawn as its config.json says.
 
-    With `classes` it tells as many classes of text apart; a head that the checkpoint has not is drawn. Dropout is off,
+    With `classes` it tells as many classes apart; a head that the checkpoint has not is drawn. Dropout is off,
     as it is in the other models unless asked for. Raise Unavailable where transformers is not there or cannot run the
     attention, UserError for a folder that it cannot read.
     """
@@ -47,8 +50,10 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True, classes
     try:
         config = transformers.AutoConfig.from_pretrained(folder, use_cache=False)
         switch_dropout_off(config)
-        kind = "SequenceClassification" if classes else kind_of(config)
+        kind = kind_of(config, classes)
         if classes:
+            if pretrained:
+                require_head(config, kind, classes, folder)
             config.num_labels = classes
         maker = getattr(transformers, f"AutoModelFor{kind}")
         if pretrained:
@@ -64,21 +69,39 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True, classes
         ) from None
     if kind == "SequenceClassification":
         model.config.update(MARKERS)
-    return Called(model.float(), KINDS[kind][1])
+    return Called(model.float(), KINDS[kind][1], config.num_labels if kind.endswith("Classification") else 0)
 
 
-def kind_of(config: Any) -> str:
+def kind_of(config: Any, classes: int = 0) -> str:
     """Return as what the model of a configuration is run: what was saved, or the first that transformers has for it."""
     from transformers.models.auto import modeling_auto
 
-    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+    if classes and type(config) in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        return "ImageClassification"
+    if classes or saved_as(config, "SequenceClassification"):
         return "SequenceClassification"
+    if saved_as(config, "MaskedImageModeling"):
+        return "MaskedImageModeling"
     for kind, (name, _) in KINDS.items():
+        if kind == "SpeechSeq2Seq" and config.model_type != "whisper":
+            continue  # others hear in other ways
         is_known = type(config) in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING")
         # Of some encoder-decoders transformers has the decoder alone, too: not what the checkpoint is for.
-        if is_known and config.is_encoder_decoder == (kind == "Seq2SeqLM"):
+        if is_known and config.is_encoder_decoder == (kind in ("Seq2SeqLM", "SpeechSeq2Seq")):
             return kind
-    raise UserError(f"no task here trains a {config.model_type}", "give the folder of a language model or of a ViT")
+    raise UserError(f"no task here trains a {config.model_type}", "give a language model, a ViT or a Whisper")
+
+
+def saved_as(config: Any, kind: str) -> bool:
+    """Tell whether a configuration is that of a saved model of this kind."""
+    return any(name.endswith(f"For{kind}") for name in config.architectures or ())
+
+
+def require_head(config: Any, kind: str, classes: int, folder: str) -> None:
+    """Raise UserError if a checkpoint has a head already, and it tells another number of classes apart."""
+    if saved_as(config, kind) and config.num_labels != classes:
+        remedy = f"--set classes={config.num_labels}, or give a checkpoint without a head for classes"
+        raise UserError(f"{folder} tells {config.num_labels} classes apart, not {classes}", remedy)
 
 
 def switch_dropout_off(config: Any) -> None:
@@ -89,13 +112,26 @@ def switch_dropout_off(config: Any) -> None:
 
 
 class Called(nn.Module):
-    """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits."""
+    """A model of transformers called as the tasks call a model: tensors in the order of `inputs` -> logits.
 
-    def __init__(self, model: nn.Module, inputs: tuple[str, ...]) -> None:
+    One that hears is given the spectrogram of the sound, made as in the own Whisper: transformers leaves that to a
+    feature extractor, in NumPy, outside of the model.
+    """
+
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int) -> None:
         super().__init__()
-        self.model, self.inputs = model, inputs
+        self.model, self.inputs, self.classes = model, inputs, classes
+        self.register_buffer("filters", mel_filters() if "input_features" in inputs else None, persistent=False)
+
+    @property
+    def token(self) -> nn.Module:
+        """The embedding of the tokens, which Whisper has after that of the places."""
+        return self.model.get_input_embeddings()
 
     def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
-        """Return the logits, (batch, length, vocabulary) or (batch, classes); a mask may be None: nothing is padded."""
+        """Return the logits, (batch, length, vocabulary) or (batch, classes), or images; without a mask all is real."""
         named = dict(zip(self.inputs, tensors, strict=False))
-        return self.model(**(named if mask is None else {**named, "attention_mask": mask})).logits
+        if self.filters is not None:
+            named["input_features"] = frames(named["input_features"], self.filters, self.model.dtype)
+        found = self.model(**(named if mask is None else {**named, "attention_mask": mask}))
+        return found.logits if "logits" in found else found.reconstruction

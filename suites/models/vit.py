@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from suites.models._checkpoint import joined, need, renamed
+from suites.models._checkpoint import need, renamed
 
 SIZES = {
     "tiny": {
@@ -128,7 +128,9 @@ class Layer(nn.Module):
         super().__init__()
         self.attention, self.heads = attention, heads
         self.attention_norm = nn.LayerNorm(dim, eps=EPSILON)
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.query = nn.Linear(dim, dim)  # three, as one of all costs copies: its gradient is put together from theirs
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
         self.attention_output = nn.Linear(dim, dim)
         self.mlp_norm = nn.LayerNorm(dim, eps=EPSILON)
         self.mlp = nn.Linear(dim, 4 * dim)
@@ -137,9 +139,10 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, (batch, length, dim) like `x`."""
+        y = self.attention_norm(x)
         q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, dim / heads)
-            for y in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+            z.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, dim / heads)
+            for z in (self.query(y), self.key(y), self.value(y))
         )
         y = self.attention(q, k, v, causal=False).transpose(1, 2).flatten(2)  # (batch, length, dim)
         x = x + self.dropout(self.attention_output(y))
@@ -173,7 +176,7 @@ def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a Hugging Face ViT under the names and in the layout that they have here."""
-    found = joined(renamed(tensors, NAMES, prefix="vit."), ("query", "key", "value"), "qkv")
+    found = renamed(tensors, NAMES, prefix="vit.")
     # There a token is (1, 1, dim), the positions are (1, length, dim) and the head of pixels is a 1x1 convolution.
     layouts = {"class_token": (0, 2), "mask_token": (0, 2), "position": (0, 1), "pixels.weight": (1, 3)}
     return {name: tensor.flatten(*layouts[name]) if name in layouts else tensor for name, tensor in found.items()}

@@ -94,10 +94,8 @@ class Whisper(nn.Module):
         return self.decode(target, self.encode(sound))
 
     def frames(self, sound: Tensor) -> Tensor:
-        """Return the log-mel spectrogram (batch, MELS, frames), computed in float32 or wider."""
-        weight = self.stem.weight
-        with torch.autocast(sound.device.type, enabled=False):  # half a float's range would swallow the quiet bands
-            return log_mel(sound.to(torch.promote_types(sound.dtype, weight.dtype)), self.filters).to(weight.dtype)
+        """Return the log-mel spectrogram (batch, MELS, frames)."""
+        return frames(sound, self.filters, self.stem.weight.dtype)
 
     def encode(self, sound: Tensor) -> Tensor:
         """Return what the decoder reads, (batch, frames / 2, dim)."""
@@ -183,6 +181,12 @@ class MultiHeadAttention(nn.Module):
         return self.output(self.attention(q, k, v, causal=causal).transpose(1, 2).flatten(2))  # (batch, Lq, dim)
 
 
+def frames(sound: Tensor, filters: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the log-mel spectrogram (batch, MELS, frames) in `dtype`, computed in float32 or wider."""
+    with torch.autocast(sound.device.type, enabled=False):  # half a float's range would swallow the quiet bands
+        return log_mel(sound.to(torch.promote_types(sound.dtype, dtype)), filters).to(dtype)
+
+
 def log_mel(sound: Tensor, filters: Tensor) -> Tensor:
     """Return the log-mel spectrogram (batch, MELS, samples // HOP) of `sound`, as Whisper scales it (section 2.2).
 
@@ -228,8 +232,8 @@ def initialise(model: nn.Module) -> None:
 def from_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `build` that the config.json of a Hugging Face Whisper gives."""
     need(
-        config, model_type="whisper", activation_function="gelu", num_mel_bins=MELS, max_source_positions=PLACES,
-        scale_embedding=False, tie_word_embeddings=True, decoder_layers=config["encoder_layers"],
+        config, model_type="whisper", activation_function="gelu", num_mel_bins=MELS, scale_embedding=False,
+        tie_word_embeddings=True, decoder_layers=config["encoder_layers"],
         decoder_attention_heads=config["encoder_attention_heads"],
     )  # fmt: skip
     return {

@@ -91,9 +91,19 @@ def cross_entropy(logits: Any, targets: Any, smoothing: float = 0.0) -> Any:
     return F.cross_entropy(wide.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
 
 
+def require_tokens_told(model: torch.nn.Module, task: str) -> None:
+    """Raise UserError for a model that is made to tell classes apart, where a task asks for tokens."""
+    if classes := getattr(model, "classes", 0):
+        raise UserError(f"{task} asks for tokens, and this model tells {classes} classes apart", "--set classes=0")
+
+
 def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:
-    """Raise ValueError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows."""
-    embeddings = (module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    """Raise ValueError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows.
+
+    A model that has another one first says which is that of the tokens: `token`.
+    """
+    said = getattr(model, "token", None)
+    embeddings = (module for module in (said, *model.modules()) if isinstance(module, torch.nn.Embedding))
     first = next(embeddings, None)
     if first is not None and first.num_embeddings < needed:
         raise ValueError(

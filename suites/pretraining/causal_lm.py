@@ -14,11 +14,19 @@ import torch
 
 from harness.work import Work
 from suites.pretraining._windows import IGNORED, PAD, real, row_lengths, sample
-from suites.pretraining._work import Arrays, Batches, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import (
+    Arrays,
+    Batches,
+    cross_entropy,
+    require_tokens_told,
+    require_vocabulary,
+    text_work,
+)
 
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is tokens, targets, both (batch, length), and the mask or None."""
+    require_tokens_told(model, "causal_lm")
     is_padded = config["padding"] or config.get("bucket")
     require_vocabulary(model, PAD + 1 if is_padded else 256, "causal_lm")
     pads = (PAD, IGNORED, False)

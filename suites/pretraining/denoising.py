@@ -17,7 +17,14 @@ import torch
 from harness.errors import UserError
 from harness.work import Work
 from suites.pretraining._windows import BOS, IGNORED, PAD, SENTINEL, choose, fill, real, row_lengths, sample
-from suites.pretraining._work import Arrays, Batches, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import (
+    Arrays,
+    Batches,
+    cross_entropy,
+    require_tokens_told,
+    require_vocabulary,
+    text_work,
+)
 
 NOISE = 0.15
 MEAN_SPAN = 3
@@ -46,6 +53,7 @@ class Sizes:
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is source, target_input, target and the masks of the first two, or None."""
+    require_tokens_told(model, "denoising")
     if config.get("bucket"):
         raise UserError("denoising pads to no bucket, its sources and targets differ in length", "--set bucket=0")
     longest = sizes(int(row_lengths(config, shortest=3)[0]))

@@ -14,7 +14,14 @@ import torch
 
 from harness.work import Work
 from suites.pretraining._windows import BOS, EOS, IGNORED, MASK, PAD, choose, real, row_lengths, sample
-from suites.pretraining._work import Arrays, Batches, cross_entropy, require_vocabulary, text_work
+from suites.pretraining._work import (
+    Arrays,
+    Batches,
+    cross_entropy,
+    require_tokens_told,
+    require_vocabulary,
+    text_work,
+)
 
 MASKED = 0.15
 MARKERS = 3
@@ -22,6 +29,7 @@ MARKERS = 3
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is tokens, segments, targets, all (batch, length), and the mask or None."""
+    require_tokens_told(model, "masked_lm")
     require_vocabulary(model, EOS + 1, "masked_lm")
     return text_work(config=config, device=device, batches=batches, loss=loss, pads=(PAD, 0, IGNORED, False))
 
