@@ -114,6 +114,23 @@ def overall(found: Figures) -> list[Overall]:
     ]  # fmt: skip
 
 
+def rungs_together(found: Figures) -> list[Overall]:
+    """Return each rung against the one before it over all blocks that are the same ladder, measured to its end."""
+    ladders = [block for block in found.run.suite.blocks if is_ladder(block)]
+    names = [[case.variant.name for case in block.cases] for block in ladders]
+    same = [block for block, own in zip(ladders, names, strict=True) if own == names[0]]
+    whole = [block.cases for block in same if all(map(found.is_measured, block.cases))]
+    if len(whole) < 2:
+        return []
+    return [
+        Overall(
+            baseline=before, candidate=name, measured=len(whole), blocks=len(same),
+            judgement=judge_together([(cases[number], cases[number + 1]) for cases in whole], found),
+        )
+        for number, (before, name) in enumerate(pairwise(names[0]))
+    ]  # fmt: skip
+
+
 def between(base: Figures, candidate: Figures) -> Between:
     """Return the cases that both runs hold, candidate against base, unless the runs are unlike."""
     known = {case.id for case in candidate.run.suite.cases}

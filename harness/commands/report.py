@@ -1,5 +1,6 @@
 """`tandem report`: runs as a report in a format."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -33,5 +34,5 @@ def deliver(document: Any, format: str, output: Optional[Path]) -> None:
         print(rendered(document, format))
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(rendered(document, format), encoding="utf-8")
+        output.write_text(rendered(replace(document, place=output.parent), format), encoding="utf-8")
         print(output)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.stats import Estimate
-from reports.document import Chart, Mark, Quantity
+from reports.document import Cell, Chart, Mark, Quantity, Table, filled
 from reports.formats import _words
+from reports.formats._squarified import Rectangle, squarified
 
 Spec = dict[str, Any]
 
@@ -21,7 +22,12 @@ TONES = {
 }
 INK = "currentColor"
 WIDTH = 560
+MAP = 280  # how high a treemap is
+LETTER = 7.5  # how wide a letter of its names is at most, on average
 ROW = 34
+RUNG = 28
+AROUND = 60
+"""How much higher than its rows a chart is: the axis and its title."""
 FEW = 12  # distinct places up to which a line shows its points, on a logarithmic scale where it can
 CONFIG = {
     "background": "transparent",
@@ -49,11 +55,13 @@ def specification(chart: Chart) -> Spec:
     values = [datum(mark, quantity, scale) for mark, quantity in pairs if math.isfinite(mark.value)]
     draw = {
         "intervals": intervals,
+        "grouped": grouped,
         "waterfall": waterfall,
         "lines": lines,
         "stacked": stacked,
         "curves": curves,
         "points": points,
+        "treemap": treemap,
     }[chart.kind]
     return {
         "description": chart.text,
@@ -61,8 +69,31 @@ def specification(chart: Chart) -> Spec:
         "height": ROW * len({mark.at for mark in chart.marks}),
         "data": {"values": values},
         **draw(chart, axis),
-        "config": CONFIG,
     }
+
+
+def data(chart: Chart) -> Table:
+    """Return a chart's figures as a table."""
+    names = ("name", chart.at, "verdict" if chart.kind == "waterfall" else "series", "from", chart.value)
+    rows = tuple(
+        (
+            mark.name or None,
+            place(mark, chart),
+            mark.series or None,
+            None if mark.start is None else Quantity(estimate=exactly(mark.start), unit=chart.unit),
+            Quantity(estimate=estimate(mark), unit=chart.unit),
+        )
+        for mark in chart.marks
+    )
+    return filled(Table(title=chart.title, columns=names, rows=rows))
+
+
+def place(mark: Mark, chart: Chart) -> Cell:
+    """Return where a mark is, with its interval if it has one there."""
+    if isinstance(mark.at, str):
+        return mark.at
+    low, high = (math.nan if end is None else end for end in (mark.at_low, mark.at_high))
+    return Quantity(estimate=Estimate(center=float(mark.at), low=low, high=high, n=1), unit=chart.at_unit or "1")
 
 
 def estimate(mark: Mark) -> Estimate:
@@ -115,6 +146,27 @@ def intervals(chart: Chart, axis: str) -> Spec:
     return {"encoding": shared, "layer": [bar, whisker]}
 
 
+def grouped(chart: Chart, axis: str) -> Spec:
+    """Return for each place a bar of each series, with its interval."""
+    order = distinct(chart.marks)
+    shared = {"y": rows(), "yOffset": {"field": "series", "type": "nominal", "sort": order}}
+    bar = {
+        "mark": {"type": "bar", "opacity": 0.85, "cornerRadiusEnd": 2},
+        "encoding": {
+            "x": {"field": "value", "type": "quantitative", "title": axis},
+            "color": {"field": "series", "type": "nominal", "sort": order},
+            "tooltip": tooltip(chart),
+        },
+    }
+    whisker = {
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "transform": known("low"),
+        "encoding": {"x": {"field": "low", "type": "quantitative", "title": axis}, "x2": {"field": "high"}},
+    }
+    high = max(ROW, 16 * len(order) + 10) * len({mark.at for mark in chart.marks})
+    return {"height": high, "encoding": shared, "layer": [bar, whisker]}
+
+
 def waterfall(chart: Chart, axis: str) -> Spec:
     """Return bars that start where the one before ended."""
     used = [tone for tone in TONES if any(mark.series == tone for mark in chart.marks)]
@@ -133,7 +185,8 @@ def waterfall(chart: Chart, axis: str) -> Spec:
         "mark": {"type": "text", "align": "left", "dx": 6},
         "encoding": {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "label"}},
     }
-    return {"encoding": {"y": rows()}, "layer": [bar, text]}
+    high = RUNG * len({mark.at for mark in chart.marks})
+    return {"height": high, "encoding": {"y": rows()}, "layer": [bar, text]}
 
 
 def lines(chart: Chart, axis: str) -> Spec:
@@ -220,6 +273,48 @@ def stacked(chart: Chart, axis: str) -> Spec:
             "tooltip": tooltip(chart),
         },
     }
+
+
+def treemap(chart: Chart, axis: str) -> Spec:
+    """Return a rectangle for each mark, as large as its share of all; its name stands in it where there is room."""
+    marks = sorted((mark for mark in chart.marks if mark.value > 0), key=lambda mark: -mark.value)
+    total = sum(mark.value for mark in marks)
+    scale = _words.scale_of([Quantity(estimate=estimate(mark), unit=chart.unit) for mark in marks]) if marks else None
+    places = squarified([mark.value for mark in marks], Rectangle(x=0.0, y=0.0, width=1.0 * WIDTH, height=1.0 * MAP))
+    values = [
+        {
+            **(datum(mark, Quantity(estimate=estimate(mark), unit=chart.unit), scale) if scale else {}),
+            "x": found.x, "x2": found.x + found.width, "y": found.y, "y2": found.y + found.height,
+            "share": f"{mark.value / total:.1%}",
+            "wide": LETTER * len(_words.text(str(mark.at))) + 12,
+        }
+        for mark, found in zip(marks, places, strict=True)
+    ]  # fmt: skip
+    x, y = (
+        {"type": "quantitative", "axis": None, "scale": {"domain": [0, end], "nice": False}} for end in (WIDTH, MAP)
+    )
+    corner = {"x": {"field": "x", **x}, "y": {"field": "y", **y, "scale": {**y["scale"], "reverse": True}}}
+    area = {
+        "mark": {"type": "rect", "stroke": "#10151c", "strokeOpacity": 0.35, "strokeWidth": 1.5},
+        "encoding": {
+            **corner, "x2": {"field": "x2"}, "y2": {"field": "y2"},
+            "color": {"field": "series", "type": "nominal", "sort": distinct(marks)},
+            "tooltip": [*tooltip(chart), {"field": "share", "type": "nominal"}],
+        },
+    }  # fmt: skip
+    inside = f"(datum.x2 - datum.x) * width / {WIDTH} > "
+    text = {"type": "text", "align": "left", "baseline": "top", "dx": 6, "color": "#0b0f14"}
+    names = {
+        "transform": [{"filter": f"{inside} datum.wide && datum.y2 - datum.y > 18"}],
+        "mark": {**text, "dy": 6, "fontWeight": "bold"},
+        "encoding": {**corner, "text": {"field": "at", "type": "nominal"}},
+    }
+    shares = {
+        "transform": [{"filter": f"{inside} max(datum.wide, 50) && datum.y2 - datum.y > 36"}],
+        "mark": {**text, "dy": 21},
+        "encoding": {**corner, "text": {"field": "share", "type": "nominal"}},
+    }
+    return {"height": MAP, "data": {"values": values}, "layer": [area, names, shares]}
 
 
 def distinct(marks: Sequence[Mark]) -> list[str]:
