@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import LINE, made_gate, made_run, made_suite
+from made_run import HOSTILE, LINE, hostile, made_gate, made_run, made_suite
 from rich.cells import cell_len
 
 from harness import names
@@ -31,7 +31,6 @@ from reports.views.attention import is_as_asked
 FORMATS = [named.name for named in names.listing("format")]
 READ = [name for name in FORMATS if name not in ("junit", "github")]  # not only how cases ended, for a CI job
 OF_SCORES = ("families", "learning")  # views that have nothing to say without: tests/test_quality.py
-HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](http://evil)\x1b[31m\nsecond line</style>{{ 7 * 7 }}"
 
 
 @pytest.fixture(scope="module")
@@ -354,29 +353,6 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data if self.open not in ("script", "style") else ""
-
-
-def hostile(run: Run) -> Run:
-    """Return the run with a hostile text wherever one can come from outside."""
-    block = run.suite.blocks[1]
-    variants = (block.variants[0], *(replace(item, name=item.name + HOSTILE) for item in block.variants[1:]))
-    suite = replace(
-        run.suite, name=HOSTILE, question=HOSTILE, blocks=(replace(block, name=HOSTILE, variants=variants),)
-    )
-    renamed = dict(zip((case.id for case in block.cases), (case.id for case in suite.cases), strict=True))
-    samples = run.samples().astype({"case": str, "metric": str})
-    samples = samples[samples["case"].isin(renamed)]
-    samples.assign(case=samples["case"].map(renamed)).to_parquet(run.path / "samples.parquet")
-    facts = dict.fromkeys(("attention_requested", "attention_actual", "reference"), HOSTILE)
-    facts |= {"operators": [{"name": HOSTILE, "seconds": 1.0, "calls": 1}], "graph_break_reasons": [HOSTILE]}
-    outcomes = [
-        outcome | {"case": renamed[outcome["case"]], "block": HOSTILE, "facts": facts, "reason": HOSTILE,
-                   "warnings": [{"code": HOSTILE, "message": HOSTILE, "remedy": HOSTILE}]}
-        for outcome in run.outcomes if outcome["case"] in renamed
-    ]  # fmt: skip
-    environments = {"current": run.environments["current"] | {"line": HOSTILE}}
-    meta = run.meta | {"command": ["tandem", HOSTILE]}
-    return replace(run, id=HOSTILE, suite=suite, outcomes=outcomes, environments=environments, meta=meta)
 
 
 @pytest.fixture(scope="module")

@@ -63,32 +63,44 @@ def table_of(document: Document) -> tuple[Table | None, tuple[str, ...]]:
     if len(document.results) != 1 or document.results[0].base or not document.results[0].cases:
         return None, ()
     (result,) = document.results
+    baselines = {item.baseline for item in result.comparisons if item.metric == "step_seconds"}
+    scores = {score for case in result.cases if (score := scored_by(case))}
     table = Table(
         title="All cases",
         columns=(
-            "workload", "variant", "outcome", "speed", "against", "step time", "tokens/s", "peak memory",
-            "score", "scored by",
+            *("workload", "variant", "outcome", one("speed against {}", baselines) or "speed", "against", "step time"),
+            *("tokens/s", "peak memory", one("{}", set(map(heading, scores))) or "score", "scored by"),
         ),
-        rows=tuple(row(result, case) for case in result.cases),
+        rows=tuple(row(result, case, are_alike=(len(baselines) < 2, len(scores) < 2)) for case in result.cases),
         hardware=tuple(dict.fromkeys(str(item["line"]) for item in result.environments.values() if "line" in item)),
-    )  # fmt: skip
+    )
     return filled(table), tuple(case.case for case in result.cases)
 
 
-def row(result: Result, case: CaseResult) -> tuple[Cell, ...]:
-    """Return what a case costs and gains."""
+def one(text: str, names: set[str]) -> str:
+    """Return a text about the only name; empty where there are several."""
+    return text.format(*names) if len(names) == 1 else ""
+
+
+def scored_by(case: CaseResult) -> str | None:
+    """Return the metric by which a case's quality is told."""
+    return next((metric for metric in case.metrics if metric in QUALITY), None)
+
+
+def row(result: Result, case: CaseResult, *, are_alike: tuple[bool, bool]) -> tuple[Cell, ...]:
+    """Return what a case costs and gains; against what and scored by what, where that is not alike for all."""
     found = [item for item in result.comparisons if (item.case, item.metric) == (case.case, "step_seconds")]
-    score = next((metric for metric in case.metrics if metric in QUALITY), None)
-    is_sound = case.outcome == "ok"
+    score = scored_by(case)
+    speed = Change(judgement=found[0].judgement, is_speed=True) if found else None
     return (
         case.block,
         str(case.variant["name"]),
-        case.outcome if is_sound else Status(outcome=case.outcome),
-        Change(judgement=found[0].judgement, is_speed=True) if found else None,
-        found[0].baseline if found else None,
+        case.outcome if case.outcome == "ok" else Status(outcome=case.outcome),
+        speed,
+        found[0].baseline if found and not are_alike[0] else None,
         case.metrics.get("step_seconds"),
         case.metrics.get("tokens_per_second"),
         next((case.metrics[metric] for metric in MEMORY if metric in case.metrics), None),
         case.metrics[score] if score else None,
-        heading(score) if score else None,
+        heading(score) if score and not are_alike[1] else None,
     )

@@ -109,7 +109,13 @@ def datum(mark: Mark, quantity: Quantity, scale: _words.Scale) -> Spec:
     found: Spec = {name: end / scale.factor for name, end in ends.items() if end is not None}
     found |= {name: end for name, end in (("at_low", mark.at_low), ("at_high", mark.at_high)) if end is not None}
     found |= {"at": at, "name": _words.text(mark.name), "series": _words.text(mark.series), "label": label(mark, scale)}
-    return found | {"words": f"{_words.quantity(quantity, scale)} {scale.label}"}
+    found |= {"words": f"{_words.quantity(quantity, scale)} {scale.label}"}
+    return {name: rounded(value) for name, value in found.items() if value != ""}
+
+
+def rounded(value: Any) -> Any:
+    """Return a value for the page, a fraction as fine as a picture can show it."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def label(mark: Mark, scale: _words.Scale) -> str:
@@ -284,7 +290,8 @@ def treemap(chart: Chart, axis: str) -> Spec:
     values = [
         {
             **(datum(mark, Quantity(estimate=estimate(mark), unit=chart.unit), scale) if scale else {}),
-            "x": found.x, "x2": found.x + found.width, "y": found.y, "y2": found.y + found.height,
+            "x": round(found.x, 1), "x2": round(found.x + found.width, 1),
+            "y": round(found.y, 1), "y2": round(found.y + found.height, 1),
             "share": f"{mark.value / total:.1%}",
             "wide": LETTER * len(_words.text(str(mark.at))) + 12,
         }

@@ -39,6 +39,10 @@ function drawNext() {
 }
 drawNext();
 
+// What is folded away is printed all the same.
+
+addEventListener("beforeprint", () => document.querySelectorAll("details.more").forEach((part) => { part.open = true; }));
+
 // Tables: a button in each heading sorts, the input above a table filters.
 
 function value(row, column) {

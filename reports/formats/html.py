@@ -19,10 +19,12 @@ from reports.formats import _overview, _vega, _words
 
 HERE = Path(__file__).parent
 TEMPLATE = "html.jinja"
-DRAWN = 2_500_000
+DRAWN = 1_500_000
 """Characters of pictures that the file holds at most, so that it stays below 6 MB; the script draws the others."""
 SORTABLE, FILTERABLE, TALL = 3, 10, 25
 """From how many rows on a table can be sorted, be filtered, and scrolls in a frame of its own."""
+FOLDED, OPEN = 16, 8
+"""Of a section with more parts than the first, only the second are open: of the first one or two workloads."""
 NEEDLESS = re.compile(r' (?:aria-[a-z]+|role|class|pointer-events|font-family|stroke-miterlimit)="[^"]*"| opacity="1"')
 EMPTY = re.compile(r'<path(?: [a-z-]+="[^"]*")* d=""(?: [a-z-]+="[^"]*")*/>|<g></g>')
 
@@ -105,11 +107,14 @@ class Page:
     def section(self, item: Section) -> dict[str, object]:
         """Return a section for the template."""
         id = self.id(item.title)
+        parts = [self.block(part, id) for part in item.items]
+        shown = OPEN if len(parts) > FOLDED else len(parts)
         return {
             "id": id,
             "title": item.title,
             "question": item.question,
-            "items": [self.block(part, id) for part in item.items],
+            "shown": parts[:shown],
+            "folded": parts[shown:],
         }
 
     def block(self, item: Note | Table | Chart, section: str) -> dict[str, object]:

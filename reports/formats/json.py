@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from harness.compare import Comparison, Overall
+from harness.compare import Between, Comparison, Overall
 from harness.stats import Judgement
 from harness.wire import portable
 from reports.document import CaseResult, Document, Quantity, Result
@@ -14,9 +14,10 @@ FORMAT = 1
 
 
 def render(document: Document) -> str:
-    """Return one run as an object, several as `{"format": 1, "reports": [...]}`."""
+    """Return one run as an object, several as `{"format": 1, "reports": [...]}`, with `between` where compared."""
     reports = [report(result) for result in document.results]
-    data = reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports}
+    compared = {"between": [between(item) for item in document.between]} if document.between else {}
+    data = reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports, **compared}
     return json.dumps(portable(without_nan(data)), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -33,6 +34,11 @@ def report(result: Result) -> dict[str, Any]:
         **(against if result.base else {}),
         **({"gate": asdict(result.gate)} if result.gate else {}),
     }
+
+
+def between(item: Between) -> dict[str, Any]:
+    """Return one of several runs against the first."""
+    return {**asdict(item), "comparisons": [comparison(one) for one in item.comparisons]}
 
 
 def case(item: CaseResult) -> dict[str, Any]:

@@ -16,10 +16,7 @@ def view(frame: Frame) -> Section:
     environments = {label: told(facts) for label, facts in frame.run.environments.items()}
     names = dict.fromkeys(name for facts in environments.values() for name in facts)
     ordered = [*(name for name in FIRST if name in names), *(name for name in names if name not in FIRST)]
-    rows = tuple(
-        (name.replace("_", " "), *(facts.get(name) for facts in environments.values()))
-        for name in ordered
-    )
+    rows = tuple((name.replace("_", " "), *(facts.get(name) for facts in environments.values())) for name in ordered)
     table = Table(title="Environments", columns=("what", *environments), rows=rows)
     return Section(title="Environments", question="On what was it measured?", items=(table,) if rows else ())
 

@@ -7,7 +7,7 @@ from reports.frame import Frame
 
 ORDER = 90
 SHOWN = 12  # operators a table; beyond these each takes little
-DRAWN = 40  # operators a chart
+DRAWN = 24  # operators a chart
 FAMILIES = {  # by what is in the name, the first that fits
     "attention": ("attention", "flash", "sdpa", "flex"),
     "generated": ("triton", "cpp_fused", "inductor", "compiledfunction", "graph_"),
@@ -73,7 +73,11 @@ def traces(frame: Frame) -> list[Table]:
         for case in block.cases
         for path in sorted((frame.run.path / "traces" / case.id).glob("*.json*"))
     )
-    return [Table(title="Traces, in the run's folder", columns=("workload", "variant", "trace"), rows=rows)] if rows else []
+    return (
+        [Table(title="Traces, in the run's folder", columns=("workload", "variant", "trace"), rows=rows)]
+        if rows
+        else []
+    )
 
 
 def operators(frame: Frame, case: Case) -> dict[str, float]:
