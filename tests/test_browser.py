@@ -99,9 +99,9 @@ def shoot(page: Any, name: str, *, full: bool = False) -> None:
 
 def drawn(page: Any) -> int:
     """Return how many charts Vega has drawn, after a walk through the page."""
-    for figure in page.query_selector_all("figure[data-chart]"):
+    for figure in page.locator("figure[data-chart]").all():
         figure.scroll_into_view_if_needed()
-        page.wait_for_function("figure => !['', 'drawing'].includes(figure.dataset.chart)", arg=figure)
+        playwright.expect(figure).to_have_attribute("data-chart", "drawn")
     return int(page.locator("figure[data-chart=drawn] .picture svg.marks").count())
 
 
@@ -219,7 +219,7 @@ def test_a_screen_reader_hears_names_headings_and_verdicts(visit: Any, document:
         "(better)",
     ):
         assert heard in tree
-    unnamed = "all => all.filter((each) => !each.innerText.trim() && !each.getAttribute('aria-label')).length"
+    unnamed = "all => all.filter((each) => !each.textContent.trim() && !each.getAttribute('aria-label')).length"
     assert page.locator("a, button").evaluate_all(unnamed) == 0
 
 
@@ -274,7 +274,7 @@ def test_charts_without_a_picture_are_drawn_when_there_is_time(
 ) -> None:
     monkeypatch.setattr(html, "DRAWN", 0)
     page = visit(document).page
-    page.wait_for_function("[...document.querySelectorAll('figure')].every((each) => each.dataset.chart === 'drawn')")
+    playwright.expect(page.locator("figure[data-chart=drawn]")).to_have_count(page.locator("figure").count())
 
 
 def test_several_runs_are_side_by_side(visit: Any, tmp_path: Path) -> None:

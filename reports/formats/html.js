@@ -7,7 +7,7 @@
 function draw(figure) {
   if (figure.dataset.chart) return Promise.resolve();
   figure.dataset.chart = "drawing";
-  const place = figure.querySelector(".picture");
+  const place = figure.querySelector(".drawing"); // Vega gives it a role of its own, within that of the picture
   const specification = JSON.parse(figure.querySelector("script").textContent);
   const axis = { ...CONFIG.axis, labelLimit: Math.min(CONFIG.axis.labelLimit, 0.4 * place.clientWidth) };
   const fitting = {
@@ -31,7 +31,7 @@ const seen = new IntersectionObserver(
 const waiting = [];
 for (const figure of document.querySelectorAll("figure[data-chart]")) {
   seen.observe(figure);
-  if (!figure.querySelector(".picture svg")) waiting.push(figure);
+  if (!figure.querySelector(".drawing svg")) waiting.push(figure);
 }
 function drawNext() {
   const figure = waiting.shift();
