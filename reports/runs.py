@@ -12,7 +12,8 @@ from reports.document import Cell, Change, Chart, Document, Mark, Note, Quantity
 from reports.frame import Frame, frame_of, result_of
 from reports.report import BRIEF, case_by_case, sections
 
-CALIBRATION = "calibration"
+CALIBRATION, FINGERPRINT = "calibration", "fingerprint"
+"""Of the fields in which machines differ: how fast they are as such, and the digest of all the others."""
 
 
 def document_of_runs(runs: Sequence[Run]) -> Document:
@@ -53,9 +54,9 @@ def answer(found: Between) -> tuple[Cell, ...]:
     if not judged:
         return (f"{who}: nothing was measured in both",)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(item.verdict for item in judged).items())
-    lead = f"{who}: speed in {len(judged)} shared case{'s' * (len(judged) > 1)}: {counts}"
-    said: tuple[Cell, ...] = (lead, *extremes(judged))
-    return (*said, f"· {between_what(found.places)}") if found.places else said
+    caution = f"{between_what(found.places)}; " if found.places else ""
+    lead = f"{who}: {caution}speed in {len(judged)} shared case{'s' * (len(judged) > 1)}: {counts}"
+    return (lead, *extremes(judged))
 
 
 def extremes(judged: Sequence[Judgement]) -> tuple[Cell, ...]:
@@ -71,13 +72,13 @@ def between_what(places: Sequence[Difference]) -> str:
     """Return what a comparison is between, where not only the code or the day differ."""
     fields = [item for item in places if CALIBRATION not in item.field]
     if not fields:
-        return f"the machine itself was not as fast in both ({named(places)}), so this is no comparison of code"
-    return f"this compares machines or builds, not code: {named(fields)} differ"
+        return f"no comparison of code, for the machine itself was not as fast in both ({named(places)})"
+    return f"machines or builds compared, not code ({named(fields)} differ)"
 
 
 def named(differences: Sequence[Difference], most: int = 4) -> str:
     """Return the first of the fields that differ."""
-    fields = list(dict.fromkeys(item.field for item in differences))
+    fields = list(dict.fromkeys(item.field for item in differences if not item.field.endswith(FINGERPRINT)))
     more = f" and {len(fields) - most} more" if len(fields) > most else ""
     return ", ".join(fields[:most]) + more
 

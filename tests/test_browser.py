@@ -285,6 +285,6 @@ def test_several_runs_are_side_by_side(visit: Any, tmp_path: Path) -> None:
     place = {**second.environments["current"], "fingerprint": "f1", "cpu": "Other", "line": "Other CPU"}
     page = visit(document_of_runs([first, replace(second, environments={"current": place})])).page
     page.wait_for_selector("#overview figure[data-chart=drawn]")
-    assert "this compares machines or builds, not code" in page.locator(".lead").inner_text()
+    assert "machines or builds compared, not code" in page.locator(".lead").inner_text()
     assert page.locator("#overview figure").inner_text().count("tuesday") > 0
     shoot(page, "report-runs")

@@ -19,7 +19,7 @@ from reports.formats import _overview, _vega, _words
 
 HERE = Path(__file__).parent
 TEMPLATE = "html.jinja"
-DRAWN = 1_500_000
+DRAWN = 800_000
 """Characters of pictures that the file holds at most, so that it stays below 6 MB; the script draws the others."""
 SORTABLE, FILTERABLE, TALL = 3, 10, 25
 """From how many rows on a table can be sorted, be filtered, and scrolls in a frame of its own."""
@@ -202,7 +202,7 @@ def slim(svg: str) -> str:
 
 def embedded(specification: _vega.Spec) -> Markup:
     """Return a specification as JSON in which nothing can end the script element."""
-    return Markup(json.dumps(specification, allow_nan=False).replace("<", "\\u003c"))
+    return Markup(json.dumps(specification, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def sorted_by(value: Cell) -> str:
