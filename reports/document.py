@@ -84,6 +84,8 @@ class Chart:
     marks: tuple[Mark, ...]
     at_unit: str = ""
     hardware: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    """All series that there can be, where each is to have the same colour in every chart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,8 @@ class CaseResult:
     warnings: tuple[Mapping[str, str], ...]
     launches: tuple[float, ...] = ()
     """The step seconds of each launch, on which the estimate rests."""
+    score: str | None = None
+    """The metric by which its quality is told."""
 
 
 @dataclass(frozen=True, kw_only=True)

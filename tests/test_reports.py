@@ -473,6 +473,7 @@ def test_a_treemaps_areas_are_in_proportion_and_fill_the_place(values: list[floa
         ("aten::_scaled_dot_product_flash_attention", "attention"),
         ("Optimizer.step#AdamW.step", "optimizer"),
         ("triton_poi_fused_add_0", "generated"),
+        ("CompiledFxGraph (fused kernels)", "generated"),
         ("aten::copy_", "copies"),
         ("aten::native_layer_norm", "norm and softmax"),
         ("aten::add", "other"),

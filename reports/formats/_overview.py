@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from harness.metrics import QUALITY
 from reports.document import CaseResult, Cell, Change, Chart, Document, Note, Result, Section, Status, Table, filled
 from reports.views._quality import heading
 
@@ -64,7 +63,7 @@ def table_of(document: Document) -> tuple[Table | None, tuple[str, ...]]:
         return None, ()
     (result,) = document.results
     baselines = {item.baseline for item in result.comparisons if item.metric == "step_seconds"}
-    scores = {score for case in result.cases if (score := scored_by(case))}
+    scores = {case.score for case in result.cases if case.score}
     table = Table(
         title="All cases",
         columns=(
@@ -82,16 +81,13 @@ def one(text: str, names: set[str]) -> str:
     return text.format(*names) if len(names) == 1 else ""
 
 
-def scored_by(case: CaseResult) -> str | None:
-    """Return the metric by which a case's quality is told."""
-    return next((metric for metric in case.metrics if metric in QUALITY), None)
-
-
 def row(result: Result, case: CaseResult, *, are_alike: tuple[bool, bool]) -> tuple[Cell, ...]:
     """Return what a case costs and gains; against what and scored by what, where that is not alike for all."""
     found = [item for item in result.comparisons if (item.case, item.metric) == (case.case, "step_seconds")]
-    score = scored_by(case)
-    speed = Change(judgement=found[0].judgement, is_speed=True) if found else None
+    score = case.score if case.score in case.metrics else None
+    names = [item.baseline for item in result.comparisons if item.block == case.block]
+    without = "baseline" if case.variant["name"] in names else None
+    speed = Change(judgement=found[0].judgement, is_speed=True) if found else without
     return (
         case.block,
         str(case.variant["name"]),

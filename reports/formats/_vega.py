@@ -23,7 +23,9 @@ TONES = {
 INK = "currentColor"
 WIDTH = 560
 MAP = 280  # how high a treemap is
-LETTER = 7.5  # how wide a letter of its names is at most, on average
+LETTER = 7.0  # how wide a letter of its names is, on average
+INSET = 6  # from the rectangle's side to its name
+FEWEST = 3  # letters that tell a name
 ROW = 34
 RUNG = 28
 AROUND = 60
@@ -42,7 +44,8 @@ CONFIG = {
         "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 240,
     },
     "axisQuantitative": {"tickCount": 6},
-    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "title": None, "labelFontSize": 12},
+    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "title": None, "labelFontSize": 12,
+               "columnPadding": 18},
 }  # fmt: skip
 
 
@@ -284,44 +287,61 @@ def stacked(chart: Chart, axis: str) -> Spec:
 def treemap(chart: Chart, axis: str) -> Spec:
     """Return a rectangle for each mark, as large as its share of all; its name stands in it where there is room."""
     marks = sorted((mark for mark in chart.marks if mark.value > 0), key=lambda mark: -mark.value)
-    total = sum(mark.value for mark in marks)
-    scale = _words.scale_of([Quantity(estimate=estimate(mark), unit=chart.unit) for mark in marks]) if marks else None
     places = squarified([mark.value for mark in marks], Rectangle(x=0.0, y=0.0, width=1.0 * WIDTH, height=1.0 * MAP))
-    values = [
-        {
-            **(datum(mark, Quantity(estimate=estimate(mark), unit=chart.unit), scale) if scale else {}),
-            "x": round(found.x, 1), "x2": round(found.x + found.width, 1),
-            "y": round(found.y, 1), "y2": round(found.y + found.height, 1),
-            "share": f"{mark.value / total:.1%}",
-            "wide": LETTER * len(_words.text(str(mark.at))) + 12,
-        }
-        for mark, found in zip(marks, places, strict=True)
-    ]  # fmt: skip
-    x, y = (
-        {"type": "quantitative", "axis": None, "scale": {"domain": [0, end], "nice": False}} for end in (WIDTH, MAP)
-    )
-    corner = {"x": {"field": "x", **x}, "y": {"field": "y", **y, "scale": {**y["scale"], "reverse": True}}}
+    series = [one for one in chart.series or distinct(marks) if one in distinct(marks)]
+    tones = [tone_of(one, chart.series or series) for one in series]
+    x, y = ({"type": "quantitative", "axis": None, "scale": {"domain": [0, end]}} for end in (WIDTH, MAP))
+    y["scale"] |= {"reverse": True}
+    corner: Spec = {"x": {"field": "x", **x}, "y": {"field": "y", **y}}
     area = {
         "mark": {"type": "rect", "stroke": "#10151c", "strokeOpacity": 0.35, "strokeWidth": 1.5},
         "encoding": {
             **corner, "x2": {"field": "x2"}, "y2": {"field": "y2"},
-            "color": {"field": "series", "type": "nominal", "sort": distinct(marks)},
+            "color": {"field": "series", "type": "nominal", "scale": {"domain": series, "range": tones}},
             "tooltip": [*tooltip(chart), {"field": "share", "type": "nominal"}],
         },
     }  # fmt: skip
-    inside = f"(datum.x2 - datum.x) * width / {WIDTH} > "
     text = {"type": "text", "align": "left", "baseline": "top", "dx": 6, "color": "#0b0f14"}
+    has_room = f"(datum.x2 - datum.x) * width / {WIDTH} > datum.wide && datum.y2 - datum.y"
     names = {
-        "transform": [{"filter": f"{inside} datum.wide && datum.y2 - datum.y > 18"}],
+        "transform": [{"filter": f"{has_room} > 18"}],
         "mark": {**text, "dy": 6, "fontWeight": "bold"},
-        "encoding": {**corner, "text": {"field": "at", "type": "nominal"}},
+        "encoding": {**corner, "text": {"field": "short", "type": "nominal"}},
     }
     shares = {
-        "transform": [{"filter": f"{inside} max(datum.wide, 50) && datum.y2 - datum.y > 36"}],
+        "transform": [{"filter": f"{has_room} > 36"}],
         "mark": {**text, "dy": 21},
         "encoding": {**corner, "text": {"field": "share", "type": "nominal"}},
     }
+    values = areas(chart, marks, places)
     return {"height": MAP, "data": {"values": values}, "layer": [area, names, shares]}
+
+
+def tone_of(series: str, of: Sequence[str]) -> str:
+    """Return the colour of a series by its place among all; what is left over is grey."""
+    return TONES["total"] if series == "other" else PALETTE[of.index(series) % len(PALETTE)]
+
+
+def areas(chart: Chart, marks: Sequence[Mark], places: Sequence[Rectangle]) -> list[Spec]:
+    """Return the marks as rows of data, each with its rectangle, its share and what of its name fits in."""
+    quantities = [Quantity(estimate=estimate(mark), unit=chart.unit) for mark in marks]
+    scale, total = _words.scale_of(quantities) if quantities else None, sum(mark.value for mark in marks)
+    found = []
+    for mark, quantity, place in zip(marks, quantities, places, strict=True):
+        short = fitting(str(mark.at).split("::")[-1], place.width)
+        found.append({
+            **(datum(mark, quantity, scale) if scale else {}),
+            "x": round(place.x, 1), "x2": round(place.x + place.width, 1),
+            "y": round(place.y, 1), "y2": round(place.y + place.height, 1),
+            "share": f"{mark.value / total:.1%}", "short": short, "wide": LETTER * len(short) + 2 * INSET,
+        })  # fmt: skip
+    return found
+
+
+def fitting(name: str, width: float) -> str:
+    """Return as much of a name as a rectangle holds, with a little to spare."""
+    letters, name = int((0.92 * width - 2 * INSET) / LETTER), _words.text(name)
+    return name if len(name) <= letters else f"{name[: max(letters - 1, FEWEST)]}…"
 
 
 def distinct(marks: Sequence[Mark]) -> list[str]:

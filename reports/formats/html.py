@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 TEMPLATE = "html.jinja"
 DRAWN = 800_000
 """Characters of pictures that the file holds at most, so that it stays below 6 MB; the script draws the others."""
-SORTABLE, FILTERABLE, TALL = 3, 10, 25
+SORTABLE, FILTERABLE, TALL = 3, 16, 25
 """From how many rows on a table can be sorted, be filtered, and scrolls in a frame of its own."""
 FOLDED, OPEN = 16, 8
 """Of a section with more parts than the first, only the second are open: of the first one or two workloads."""

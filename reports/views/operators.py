@@ -10,7 +10,7 @@ SHOWN = 12  # operators a table; beyond these each takes little
 DRAWN = 24  # operators a chart
 FAMILIES = {  # by what is in the name, the first that fits
     "attention": ("attention", "flash", "sdpa", "flex"),
-    "generated": ("triton", "cpp_fused", "inductor", "compiledfunction", "graph_"),
+    "generated": ("triton", "cpp_fused", "inductor", "compiled", "dynamo"),
     "matrix products": ("mm", "linear", "matmul", "gemm", "conv", "einsum"),
     "optimizer": ("adam", "optimizer", "foreach", "sgd"),
     "copies": ("copy", "clone", "cat", "contiguous", "aten::to", "memcpy", "memset", "fill", "zero", "empty"),
@@ -55,6 +55,7 @@ def chart(frame: Frame, block: Block, case: Case) -> Chart:
         value="time a step",
         unit="s",
         marks=tuple(marks),
+        series=(*FAMILIES, "other"),
         hardware=frame.hardware(case),
     )
 
