@@ -290,8 +290,8 @@ def treemap(chart: Chart, axis: str) -> Spec:
     places = squarified([mark.value for mark in marks], Rectangle(x=0.0, y=0.0, width=1.0 * WIDTH, height=1.0 * MAP))
     series = [one for one in chart.series or distinct(marks) if one in distinct(marks)]
     tones = [tone_of(one, chart.series or series) for one in series]
-    x, y = ({"type": "quantitative", "axis": None, "scale": {"domain": [0, end]}} for end in (WIDTH, MAP))
-    y["scale"] |= {"reverse": True}
+    x: Spec = {"type": "quantitative", "axis": None, "scale": {"domain": [0, WIDTH]}}
+    y: Spec = {"type": "quantitative", "axis": None, "scale": {"domain": [0, MAP], "reverse": True}}
     corner: Spec = {"x": {"field": "x", **x}, "y": {"field": "y", **y}}
     area = {
         "mark": {"type": "rect", "stroke": "#10151c", "strokeOpacity": 0.35, "strokeWidth": 1.5},
