@@ -83,6 +83,11 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 
 @pytest.fixture(scope="module")
+def report(document: Document) -> str:
+    return html.render(document)
+
+
+@pytest.fixture(scope="module")
 def page_of_200_cases(tmp_path_factory: pytest.TempPathFactory) -> str:
     suite = made_suite([32 * number for number in range(1, 41)])
     assert len(suite.cases) == 200
@@ -114,9 +119,9 @@ def column(page: Any, number: int) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "size"), [("wide", WIDE), ("narrow", NARROW)])
 def test_the_first_screen_holds_question_answer_ladder_and_table(
-    visit: Any, document: Document, name: str, size: dict[str, int], scheme: str
+    visit: Any, report: str, name: str, size: dict[str, int], scheme: str
 ) -> None:
-    page = visit(document, viewport=size, color_scheme=scheme).page
+    page = visit(report, viewport=size, color_scheme=scheme).page
     page.wait_for_selector("#overview figure[data-chart=drawn]")
     shoot(page, f"report-{name}-{scheme}")
     tops = [page.locator(part).first.bounding_box()["y"] for part in ("h1", ".lead", "#overview figure")]
@@ -129,8 +134,8 @@ def test_the_first_screen_holds_question_answer_ladder_and_table(
     assert light == (scheme == "light")
 
 
-def test_every_chart_is_drawn_and_has_words_and_a_table(visit: Any, document: Document) -> None:
-    page = visit(document).page
+def test_every_chart_is_drawn_and_has_words_and_a_table(visit: Any, report: str) -> None:
+    page = visit(report).page
     count = page.locator("figure[data-chart]").count()
     assert count > 10
     assert drawn(page) == count
@@ -142,8 +147,8 @@ def test_every_chart_is_drawn_and_has_words_and_a_table(visit: Any, document: Do
     shoot(page, "report-whole", full=True)
 
 
-def test_a_column_sorts_both_ways_and_back(visit: Any, document: Document) -> None:
-    page = visit(document).page
+def test_a_column_sorts_both_ways_and_back(visit: Any, report: str) -> None:
+    page = visit(report).page
     heading = page.locator("#overview-all-cases thead th", has_text="step time")
     number = heading.evaluate("cell => cell.cellIndex") + 1
     before = column(page, number)
@@ -160,16 +165,16 @@ def test_a_column_sorts_both_ways_and_back(visit: Any, document: Document) -> No
     assert "" in before  # a case without figures stands last, whichever way
 
 
-def test_a_case_without_figures_sorts_last_either_way(visit: Any, document: Document) -> None:
-    page = visit(document).page
+def test_a_case_without_figures_sorts_last_either_way(visit: Any, report: str) -> None:
+    page = visit(report).page
     button = page.locator("#overview-all-cases thead th", has_text="step time").get_by_role("button")
     for _ in range(2):
         button.click()
         assert column(page, 3)[-1] == "unavailable"
 
 
-def test_the_filter_keeps_the_rows_with_all_words_and_counts_them(visit: Any, document: Document) -> None:
-    page = visit(document).page
+def test_the_filter_keeps_the_rows_with_all_words_and_counts_them(visit: Any, report: str) -> None:
+    page = visit(report).page
     field = page.get_by_label("Filter rows").first
     count = page.locator("#overview-all-cases output")
     assert count.inner_text() == "15 of 15 rows"
@@ -183,9 +188,9 @@ def test_the_filter_keeps_the_rows_with_all_words_and_counts_them(visit: Any, do
     assert len(column(page, 1)) == 15
 
 
-def test_links_lead_to_sections_and_cases(visit: Any, document: Document) -> None:
+def test_links_lead_to_sections_and_cases(visit: Any, document: Document, report: str) -> None:
     case = document.results[0].cases[-1].case
-    page = visit(document, part=f"#{case}").page
+    page = visit(report, part=f"#{case}").page
     row = page.locator("tr:target")
     assert row.get_attribute("id") == case
     assert 0 <= row.bounding_box()["y"] < WIDE["height"]
@@ -197,8 +202,8 @@ def test_links_lead_to_sections_and_cases(visit: Any, document: Document) -> Non
     assert page.locator("section:target h2").inner_text().startswith("Memory")
 
 
-def test_the_keyboard_reaches_the_answer_first(visit: Any, document: Document) -> None:
-    page = visit(document).page
+def test_the_keyboard_reaches_the_answer_first(visit: Any, report: str) -> None:
+    page = visit(report).page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the answer"
     shown = page.evaluate("document.activeElement.getBoundingClientRect().left")
@@ -207,8 +212,8 @@ def test_the_keyboard_reaches_the_answer_first(visit: Any, document: Document) -
     assert page.url.endswith("#overview")
 
 
-def test_a_screen_reader_hears_names_headings_and_verdicts(visit: Any, document: Document) -> None:
-    page = visit(document).page
+def test_a_screen_reader_hears_names_headings_and_verdicts(visit: Any, report: str) -> None:
+    page = visit(report).page
     tree = page.locator("body").aria_snapshot()
     for heard in (
         'heading "What does each step to 2.x gain?" [level=1]',
@@ -223,8 +228,8 @@ def test_a_screen_reader_hears_names_headings_and_verdicts(visit: Any, document:
     assert page.locator("a, button").evaluate_all(unnamed) == 0
 
 
-def test_the_button_turns_light_into_dark(visit: Any, document: Document) -> None:
-    page = visit(document, color_scheme="light").page
+def test_the_button_turns_light_into_dark(visit: Any, report: str) -> None:
+    page = visit(report, color_scheme="light").page
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Dark").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
@@ -242,8 +247,8 @@ def test_hostile_names_stay_text(visit: Any, tmp_path: Path) -> None:
     shoot(found.page, "report-hostile")
 
 
-def test_it_prints_its_charts_and_whole_tables(visit: Any, document: Document) -> None:
-    page = visit(document, color_scheme="dark").page
+def test_it_prints_its_charts_and_whole_tables(visit: Any, report: str) -> None:
+    page = visit(report, color_scheme="dark").page
     page.wait_for_selector("#overview figure[data-chart=drawn]")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("nav").is_hidden()
