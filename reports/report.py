@@ -23,17 +23,19 @@ def document_of(runs: Sequence[Run], views: Sequence[str] = ()) -> Document:
     return Document(
         title=", ".join(dict.fromkeys(run.suite.name for run in runs)),
         question=" ".join(dict.fromkeys(run.suite.question for run in runs)),
-        sections=tuple(section for frame in frames for section in sections(frame, views, is_one=len(runs) == 1)),
+        sections=tuple(
+            section for frame in frames for section in sections(frame, views, frame.run.id if len(runs) > 1 else "")
+        ),
         results=tuple(map(result_of, frames)),
     )
 
 
-def sections(frame: Frame, views: Sequence[str], *, is_one: bool) -> list[Section]:
-    """Return what the views say of a run, in order, without those that have nothing to say."""
+def sections(frame: Frame, views: Sequence[str], name: str = "") -> list[Section]:
+    """Return what the views say of a run, in order, without those that have nothing to say; its `name` before each."""
     named = [names.find("view", view) for view in views] or names.listing("view")
     named.sort(key=lambda view: (view.literal("ORDER", 1000), view.name))
     found: list[Section] = [view.load()(frame) for view in named]
-    prefix = "" if is_one else f"{frame.run.id}: "
+    prefix = f"{name}: " if name else ""
     return [
         Section(title=prefix + section.title, question=section.question, items=section.items)
         for section in found

@@ -1,7 +1,7 @@
 """Runs side by side: machines, commits or days over the cases that they share, each run against the first."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.compare import Between, Difference, across
 from harness.errors import UserError
@@ -12,8 +12,10 @@ from reports.document import Cell, Change, Chart, Document, Mark, Note, Quantity
 from reports.frame import Frame, frame_of, result_of
 from reports.report import BRIEF, case_by_case, sections
 
-CALIBRATION, FINGERPRINT = "calibration", "fingerprint"
+CALIBRATION, FINGERPRINT = "calibration ", "fingerprint"
 """Of the fields in which machines differ: how fast they are as such, and the digest of all the others."""
+Names = Mapping[str, str]
+"""Run id -> `run 1`, as the report calls it: ids are long."""
 
 
 def document_of_runs(runs: Sequence[Run]) -> Document:
@@ -21,35 +23,38 @@ def document_of_runs(runs: Sequence[Run]) -> Document:
     ids = [run.id for run in runs]
     if twice := [id for id, count in Counter(ids).items() if count > 1]:
         raise UserError(f"run {twice[0]} is given twice", "name each run once")
+    names = {id: f"run {number}" for number, id in enumerate(ids, 1)}
     frames = [frame_of(run) for run in runs]
     found = [across(frames[0].figures, frame.figures) for frame in frames[1:]]
     question = f"How do {len(runs)} runs differ in the cases that they share?"
     items: tuple[Note | Table | Chart, ...] = (
-        *(Note(parts=answer(one), kind="answer") for one in found),
-        *alone(frames),
-        listing(frames),
-        *by_run(frames, found),
-        *(item for frame, one in zip(frames[1:], found, strict=True) for item in against(frames[0], frame, one)),
+        *(Note(parts=answer(one, names), kind="answer") for one in found),
+        *alone(frames, names),
+        listing(frames, names),
+        *by_run(frames, found, names),
+        *(item for frame, one in zip(frames[1:], found, strict=True) for item in against(frames[0], frame, one, names)),
     )
     return Document(
         title=", ".join(dict.fromkeys(run.suite.name for run in runs)),
         question=question,
         sections=(
             Section(title="Runs side by side", question=question, items=items),
-            *(section for frame in frames for section in sections(frame, BRIEF, is_one=False)),
+            *(section for frame in frames for section in sections(frame, BRIEF, names[frame.run.id])),
         ),
         results=tuple(map(result_of, frames)),
         between=tuple(found),
     )
 
 
-def answer(found: Between) -> tuple[Cell, ...]:
+def answer(found: Between, names: Names) -> tuple[Cell, ...]:
     """Return the sentence on one run against the first: what changed, between what, or why that is not told."""
-    who = f"{found.candidate} against {found.base}"
+    who = f"{names[found.candidate]} against {names[found.base]}"
     if not found.shared:
         return (f"{who}: not comparable, they share no case",)
     if found.differences:
-        return (f"{who}: not comparable, they did not do the same: {named(found.differences)}",)
+        return (
+            f"{who}: not comparable, they did not do the same: {named([item.field for item in found.differences])}",
+        )
     judged = [item.judgement for item in found.comparisons if item.metric == "step_seconds"]
     if not judged:
         return (f"{who}: nothing was measured in both",)
@@ -70,32 +75,34 @@ def extremes(judged: Sequence[Judgement]) -> tuple[Cell, ...]:
 
 def between_what(places: Sequence[Difference]) -> str:
     """Return what a comparison is between, where not only the code or the day differ."""
-    fields = [item for item in places if CALIBRATION not in item.field]
+    probes = [item.field.split(CALIBRATION)[1].removesuffix("_seconds") for item in places if CALIBRATION in item.field]
+    fields = [item.field.split(": ")[-1] for item in places if CALIBRATION not in item.field]
     if not fields:
-        return f"no comparison of code, for the machine itself was not as fast in both ({named(places)})"
+        return f"no comparison of code, for the machine itself was not as fast in both ({named(probes)})"
     return f"machines or builds compared, not code ({named(fields)} differ)"
 
 
-def named(differences: Sequence[Difference], most: int = 4) -> str:
+def named(fields: Sequence[str], most: int = 4) -> str:
     """Return the first of the fields that differ."""
-    fields = list(dict.fromkeys(item.field for item in differences if not item.field.endswith(FINGERPRINT)))
+    fields = [field for field in dict.fromkeys(fields) if field != FINGERPRINT]
     more = f" and {len(fields) - most} more" if len(fields) > most else ""
     return ", ".join(fields[:most]) + more
 
 
-def alone(frames: Sequence[Frame]) -> Iterator[Note]:
+def alone(frames: Sequence[Frame], names: Names) -> Iterator[Note]:
     """Yield which cases only one of the runs holds."""
     ids = [{case.id for case in frame.run.suite.cases} for frame in frames]
     for number, frame in enumerate(frames):
         others = set().union(*(own for place, own in enumerate(ids) if place != number))
         if only := [case.id for case in frame.run.suite.cases if case.id not in others]:
-            yield Note(parts=(f"only in {frame.run.id}: {', '.join(only)}",))
+            yield Note(parts=(f"only in {names[frame.run.id]}: {', '.join(only)}",))
 
 
-def listing(frames: Sequence[Frame]) -> Table:
+def listing(frames: Sequence[Frame], names: Names) -> Table:
     """Return the runs: when, from which commit, on what, and how many cases they hold."""
     rows = tuple(
         (
+            names[frame.run.id],
             frame.run.id,
             frame.run.meta.get("started"),
             frame.run.meta.get("commit"),
@@ -105,11 +112,11 @@ def listing(frames: Sequence[Frame]) -> Table:
         )
         for frame in frames
     )
-    columns = ("run", "started", "commit", "status", "cases", "hardware")
+    columns = ("run", "id", "started", "commit", "status", "cases", "hardware")
     return filled(Table(title="The runs", columns=columns, rows=rows))
 
 
-def by_run(frames: Sequence[Frame], found: Sequence[Between]) -> Iterator[Table | Chart]:
+def by_run(frames: Sequence[Frame], found: Sequence[Between], names: Names) -> Iterator[Table | Chart]:
     """Yield for each workload the step times, a column and a bar for each run that did the same as another."""
     shown = [frames[0], *(frame for frame, one in zip(frames[1:], found, strict=True) if one.comparisons)]
     if len(shown) < 2:
@@ -119,8 +126,8 @@ def by_run(frames: Sequence[Frame], found: Sequence[Between]) -> Iterator[Table 
         cases = [case for case in block.cases if case.id in shared and is_measured(shown, case)]
         here = [frame for frame in shown if held(frame, cases)]
         if cases:
-            yield times(here, found, block, cases)
-            yield bars(here, block, cases)
+            yield times(here, found, block, cases, names)
+            yield bars(here, block, cases, names)
 
 
 def is_measured(frames: Sequence[Frame], case: Case) -> bool:
@@ -128,7 +135,9 @@ def is_measured(frames: Sequence[Frame], case: Case) -> bool:
     return any(frame.figures.is_measured(case) and frame.quantity(case, "step_seconds") for frame in frames)
 
 
-def times(frames: Sequence[Frame], found: Sequence[Between], block: Block, cases: Sequence[Case]) -> Table:
+def times(
+    frames: Sequence[Frame], found: Sequence[Between], block: Block, cases: Sequence[Case], names: Names
+) -> Table:
     """Return the step time in each run, beside how many times as fast it is as in the first."""
     first, *others = (frame.run.id for frame in frames)
     judged = {
@@ -146,10 +155,12 @@ def times(frames: Sequence[Frame], found: Sequence[Between], block: Block, cases
         )
         for case in cases
     )  # fmt: skip
-    pairs = [(f"step time, {id}", f"speed, {id}") for id in others]
-    columns = ("variant", f"step time, {first}", *(name for pair in pairs for name in pair))
+    pairs = [(f"step time, {names[id]}", f"speed, {names[id]}") for id in others]
+    columns = ("variant", f"step time, {names[first]}", *(name for pair in pairs for name in pair))
     return filled(
-        Table(title=f"Step time by run: {block.name}", columns=columns, rows=rows, hardware=places(frames, cases))
+        Table(
+            title=f"Step time by run: {block.name}", columns=columns, rows=rows, hardware=places(frames, cases, names)
+        )
     )
 
 
@@ -161,7 +172,7 @@ def seconds(frame: Frame, case: Case) -> Quantity | Status | None:
     return Status(outcome=frame.outcome(case)["status"]) if held else None
 
 
-def bars(frames: Sequence[Frame], block: Block, cases: Sequence[Case]) -> Chart:
+def bars(frames: Sequence[Frame], block: Block, cases: Sequence[Case], names: Names) -> Chart:
     """Return the step times as bars, a group for each case."""
     marks = []
     for case in cases:
@@ -169,7 +180,9 @@ def bars(frames: Sequence[Frame], block: Block, cases: Sequence[Case]) -> Chart:
             if frame.figures.is_measured(case) and (quantity := frame.quantity(case, "step_seconds")):
                 known = quantity.estimate
                 low, high = (known.low, known.high) if known.has_interval else (None, None)
-                marks.append(Mark(at=case.variant.name, series=frame.run.id, value=known.center, low=low, high=high))
+                marks.append(
+                    Mark(at=case.variant.name, series=names[frame.run.id], value=known.center, low=low, high=high)
+                )
     return Chart(
         kind="grouped",
         title=f"Step time by run: {block.name}",
@@ -178,16 +191,16 @@ def bars(frames: Sequence[Frame], block: Block, cases: Sequence[Case]) -> Chart:
         value="step time",
         unit="s",
         marks=tuple(marks),
-        hardware=places(frames, cases),
+        hardware=places(frames, cases, names),
     )
 
 
-def places(frames: Sequence[Frame], cases: Sequence[Case]) -> tuple[str, ...]:
+def places(frames: Sequence[Frame], cases: Sequence[Case], names: Names) -> tuple[str, ...]:
     """Return on what each run was measured; once, where that is the same."""
-    lines = {frame.run.id: "; ".join(frame.hardware(*held(frame, cases))) for frame in frames}
+    lines = {names[frame.run.id]: "; ".join(frame.hardware(*held(frame, cases))) for frame in frames}
     if len(set(lines.values())) == 1:
         return tuple(filter(None, set(lines.values())))
-    return tuple(f"{id}: {line}" for id, line in lines.items())
+    return tuple(f"{name}: {line}" for name, line in lines.items())
 
 
 def held(frame: Frame, cases: Sequence[Case]) -> list[Case]:
@@ -196,14 +209,14 @@ def held(frame: Frame, cases: Sequence[Case]) -> list[Case]:
     return [case for case in cases if case.id in own]
 
 
-def against(first: Frame, frame: Frame, found: Between) -> Iterator[Note | Table]:
+def against(first: Frame, frame: Frame, found: Between, names: Names) -> Iterator[Note | Table]:
     """Yield in what a run and the first differ, and every metric of each case that they share."""
     unlike = (*found.differences, *found.places)
     if unlike:
         rows = tuple((item.field, item.base, item.candidate) for item in unlike)
-        title = f"What differs: {found.candidate} against {found.base}"
-        yield Table(title=title, columns=("field", found.base, found.candidate), rows=rows)
+        title = f"What differs: {names[found.candidate]} against {names[found.base]}"
+        yield Table(title=title, columns=("field", names[found.base], names[found.candidate]), rows=rows)
     if found.comparisons:
-        title = f"{found.candidate} against {found.base}, case by case"
+        title = f"{names[found.candidate]} against {names[found.base]}, case by case"
         cases = [case for case in frame.run.suite.cases if case.id in found.shared]
-        yield from case_by_case(frame, found.comparisons, title, places((first, frame), cases))
+        yield from case_by_case(frame, found.comparisons, title, places((first, frame), cases, names))

@@ -9,12 +9,15 @@ function draw(figure) {
   figure.dataset.chart = "drawing";
   const place = figure.querySelector(".drawing"); // Vega gives it a role of its own, within that of the picture
   const specification = JSON.parse(figure.querySelector("script").textContent);
+  const series = [...new Set(specification.data.values.map((value) => value.series || ""))];
+  const widest = 45 + 7 * Math.max(0, ...series.map((one) => one.length));
+  const legend = { ...CONFIG.legend, columns: Math.max(1, Math.floor(place.clientWidth / widest)) };
   const axis = { ...CONFIG.axis, labelLimit: Math.min(CONFIG.axis.labelLimit, 0.4 * place.clientWidth) };
   const fitting = {
     ...specification,
     width: "container",
     autosize: { type: "fit-x", contains: "padding" },
-    config: { ...CONFIG, axis },
+    config: { ...CONFIG, axis, legend },
   };
   const options = { mode: "vega-lite", actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" }, logLevel: 1 };
   return vegaEmbed(place, fitting, options).then(
