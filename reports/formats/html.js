@@ -9,13 +9,14 @@ function draw(figure) {
   figure.dataset.chart = "drawing";
   const place = figure.querySelector(".drawing"); // Vega gives it a role of its own, within that of the picture
   const specification = JSON.parse(figure.querySelector("script").textContent);
+  const width = place.clientWidth || specification.width; // what is folded away has no width yet
   const series = [...new Set(specification.data.values.map((value) => value.series || ""))];
   const widest = 45 + 7 * Math.max(0, ...series.map((one) => one.length));
-  const legend = { ...CONFIG.legend, columns: Math.max(1, Math.floor(place.clientWidth / widest)) };
-  const axis = { ...CONFIG.axis, labelLimit: Math.min(CONFIG.axis.labelLimit, 0.4 * place.clientWidth) };
+  const legend = { ...CONFIG.legend, columns: Math.max(1, Math.floor(width / widest)) };
+  const axis = { ...CONFIG.axis, labelLimit: Math.min(CONFIG.axis.labelLimit, 0.4 * width) };
   const fitting = {
     ...specification,
-    width: "container",
+    width: place.clientWidth ? "container" : width,
     autosize: { type: "fit-x", contains: "padding" },
     config: { ...CONFIG, axis, legend },
   };
@@ -48,24 +49,23 @@ addEventListener("beforeprint", () => document.querySelectorAll("details.more").
 
 // Tables: a button in each heading sorts, the input above a table filters.
 
-function value(row, column) {
+function keyOf(row, column) {
   const cell = row.cells[column];
   return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent.trim();
 }
 
-function order(a, b) {
-  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1; // what has no figure stands below what has one
+function rank(key) { // whichever way it is sorted: figures, words, nothing
+  return typeof key === "number" ? 0 : key ? 1 : 2;
+}
+
+function compare(a, b) {
   return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
 }
 
-function isEmpty(found) {
-  return found === "" || Number.isNaN(found);
-}
-
 function sort(table, column, direction) {
-  const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: value(row, column) }));
   const sign = direction === "descending" ? -1 : 1;
-  rows.sort((a, b) => isEmpty(a.key) - isEmpty(b.key) || (typeof a.key !== typeof b.key ? order(a.key, b.key) : sign * order(a.key, b.key)));
+  const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: keyOf(row, column) }));
+  rows.sort((a, b) => rank(a.key) - rank(b.key) || sign * compare(a.key, b.key));
   table.tBodies[0].append(...rows.map((item) => item.row));
 }
 
