@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,12 @@ TWO_SESSIONS = Caution(
     code="two sessions",
     message="the runs were made at different times: how far the machine strayed between them is not in the interval",
     remedy="measure both in one run, as two variants of a block",
+)
+
+UNLIKE_PLACES = Caution(
+    code="unlike places",
+    message="the machine, the build or the machine's own speed differ: the ratio is of these, not of the code",
+    remedy="to compare code, measure both on one machine, in one run",
 )
 
 
@@ -75,6 +81,10 @@ class Between:
     candidate: str
     differences: tuple[Difference, ...]
     comparisons: tuple[Comparison, ...]
+    shared: tuple[str, ...] = ()
+    """The ids of the cases that both hold, measured or not."""
+    places: tuple[Difference, ...] = ()
+    """In what the machines or builds differ, where the comparisons are between those."""
 
 
 def against_baselines(found: Figures) -> list[Comparison]:
@@ -114,20 +124,49 @@ def overall(found: Figures) -> list[Overall]:
     ]  # fmt: skip
 
 
+def rungs_together(found: Figures) -> list[Overall]:
+    """Return each rung against the one before it over all blocks that are the same ladder, measured to its end."""
+    ladders = [block for block in found.run.suite.blocks if is_ladder(block)]
+    names = [[case.variant.name for case in block.cases] for block in ladders]
+    same = [block for block, own in zip(ladders, names, strict=True) if own == names[0]]
+    whole = [block.cases for block in same if all(map(found.is_measured, block.cases))]
+    if len(whole) < 2:
+        return []
+    return [
+        Overall(
+            baseline=before, candidate=name, measured=len(whole), blocks=len(same),
+            judgement=judge_together([(cases[number], cases[number + 1]) for cases in whole], found),
+        )
+        for number, (before, name) in enumerate(pairwise(names[0]))
+    ]  # fmt: skip
+
+
 def between(base: Figures, candidate: Figures) -> Between:
     """Return the cases that both runs hold, candidate against base, unless the runs are unlike."""
-    known = {case.id for case in candidate.run.suite.cases}
-    shared = [(block, case) for block in base.run.suite.blocks for case in block.cases if case.id in known]
-    if not shared:
+    found = across(base, candidate)
+    if not found.shared:
         raise UserError(
             f"runs {base.run.id} and {candidate.run.id} share no case", "compare two runs of the same suite"
         )
-    differences = tuple(unlike(base.run, candidate.run, [case for _, case in shared]))
+    differences = (*found.differences, *found.places)
+    return replace(found, differences=differences, places=(), comparisons=() if differences else found.comparisons)
+
+
+def across(base: Figures, candidate: Figures) -> Between:
+    """Return the cases that both runs hold, candidate against base, of unlike machines too, but not of unlike work."""
+    known = {case.id for case in candidate.run.suite.cases}
+    shared = [(block, case) for block in base.run.suite.blocks for case in block.cases if case.id in known]
+    runs, cases = (base.run, candidate.run), [case for _, case in shared]
+    differences = tuple(unlike_work(*runs, cases)) if shared else ()
+    places = tuple(unlike_places(*runs, cases))
+    more = (UNLIKE_PLACES,) if places else ()
     return Between(
         base=base.run.id,
         candidate=candidate.run.id,
         differences=differences,
-        comparisons=() if differences else tuple(between_sessions(base, candidate, shared)),
+        comparisons=() if differences else tuple(between_sessions(base, candidate, shared, more)),
+        shared=tuple(case.id for case in cases),
+        places=places,
     )
 
 
@@ -240,12 +279,14 @@ def cautions(found: Figures, *cases: Case) -> list[Caution]:
     return list(dict.fromkeys(noted))
 
 
-def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[Block, Case]]) -> Iterator[Comparison]:
-    """Yield what two runs say of the cases that both measured."""
+def between_sessions(
+    base: Figures, candidate: Figures, shared: Sequence[tuple[Block, Case]], more: Sequence[Caution] = ()
+) -> Iterator[Comparison]:
+    """Yield what two runs say of the cases that both measured, `more` among the warnings."""
     for block, case in shared:
         if not (base.is_measured(case) and candidate.is_measured(case)):
             continue
-        warnings = [*dict.fromkeys(cautions(base, case) + cautions(candidate, case)), TWO_SESSIONS]
+        warnings = [*dict.fromkeys(cautions(base, case) + cautions(candidate, case)), TWO_SESSIONS, *more]
         for metric in map(METRICS.__getitem__, COMPARED):
             before, after = ([*side.of(case, metric.name).values()] for side in (base, candidate))
             missed = list(unreached(metric.name, (base, case), (candidate, case)))
@@ -267,7 +308,20 @@ def between_sessions(base: Figures, candidate: Figures, shared: Sequence[tuple[B
 
 def unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
     """Yield every field that must be equal for two runs to compare and is not."""
+    yield from unlike_work(base, candidate, shared)
+    yield from unlike_places(base, candidate, shared)
+
+
+def unlike_work(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
+    """Yield every field in which two runs did not do the same."""
     for field, before, after in dict.fromkeys(fields(base, candidate, shared)):
+        if before != after:
+            yield Difference(field=field, base=str(before), candidate=str(after))
+
+
+def unlike_places(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
+    """Yield in what the machines or builds of two runs differ, or that one was slower as such."""
+    for field, before, after in dict.fromkeys(place_fields(base, candidate, shared)):
         if before != after:
             yield Difference(field=field, base=str(before), candidate=str(after))
     for label, case in places(base, candidate, shared).items():
@@ -285,7 +339,7 @@ def strayed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 
 def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, base's value, candidate's value) of what must be equal."""
+    """Yield (name, base's value, candidate's value) of what was done."""
     for name in ("name", "quality_steps", "seeds"):
         yield f"suite: {name}", getattr(base.suite, name), getattr(candidate.suite, name)
     for name in dict.fromkeys(case.workload.data for case in shared):
@@ -296,6 +350,10 @@ def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[
         for name, what in (("weights_sha256", "initial weights"), ("batch_sha256", "first batch")):
             if name in before and name in after:  # a case that failed before it was built says nothing of them
                 yield f"{case.workload.slug}: {what}", before[name], after[name]
+
+
+def place_fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, base's value, candidate's value) of where it was done, unless that is the same place."""
     for label, case in places(base, candidate, shared).items():
         before, after = (run.environment(case) for run in (base, candidate))
         if before.get("fingerprint") != after.get("fingerprint"):

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from harness.compare import BreakEven, Comparison, Difference, Overall
+from harness.compare import Between, BreakEven, Comparison, Difference, Overall
 from harness.stats import Estimate, Judgement
 from harness.verdict import Ruling
 
@@ -32,7 +33,15 @@ class Status:
     outcome: str
 
 
-Cell = str | int | Quantity | Change | BreakEven | Status | None
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A text that leads to a file."""
+
+    text: str
+    target: Path
+
+
+Cell = str | int | Quantity | Change | BreakEven | Status | Link | None
 """What stands in a table; None where there is nothing to say."""
 
 
@@ -66,7 +75,9 @@ class Mark:
 class Chart:
     """A picture of values: `text` says in words what it shows."""
 
-    kind: Literal["intervals", "waterfall", "lines", "stacked", "curves", "points", "crossings"]
+    kind: Literal[
+        "intervals", "grouped", "waterfall", "lines", "stacked", "curves", "points", "treemap", "crossings"
+    ]
     title: str
     text: str
     at: str
@@ -75,6 +86,8 @@ class Chart:
     marks: tuple[Mark, ...]
     at_unit: str = ""
     hardware: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    """All series that there can be, where each is to have the same colour in every chart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +122,8 @@ class CaseResult:
     warnings: tuple[Mapping[str, str], ...]
     launches: tuple[float, ...] = ()
     """The step seconds of each launch, on which the estimate rests."""
+    score: str | None = None
+    """The metric by which its quality is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +151,10 @@ class Document:
     question: str
     sections: tuple[Section, ...]
     results: tuple[Result, ...] = field(default=())
+    between: tuple[Between, ...] = ()
+    """Where several runs are compared: each of the others against the first."""
+    place: Path = Path()
+    """The folder that the report is written to, from which its links lead to files."""
 
 
 def filled(table: Table) -> Table:

@@ -122,4 +122,5 @@ def case_result(frame: Frame, block: Block, case: Case) -> CaseResult:
         facts=outcome["facts"],
         warnings=tuple(outcome["warnings"]),
         launches=tuple(frame.figures.of(case, "step_seconds").values()),
+        score=frame.figures.stated(*block.cases),
     )

@@ -116,7 +116,7 @@ def chart(found: History) -> Iterator[Chart]:
     if len(marks) > 1:
         name = found.metric.name.replace("_", " ")
         yield Chart(
-            kind="lines", title=name, text=f"{found.metric.name} of {found.case} over the runs",
+            kind="curves", title=name, text=f"{found.metric.name} of {found.case} over the runs",
             at="runs after the first", value=name, unit=found.metric.unit, marks=marks, hardware=hardware(found),
         )  # fmt: skip
 

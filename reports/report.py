@@ -23,17 +23,19 @@ def document_of(runs: Sequence[Run], views: Sequence[str] = ()) -> Document:
     return Document(
         title=", ".join(dict.fromkeys(run.suite.name for run in runs)),
         question=" ".join(dict.fromkeys(run.suite.question for run in runs)),
-        sections=tuple(section for frame in frames for section in sections(frame, views, is_one=len(runs) == 1)),
+        sections=tuple(
+            section for frame in frames for section in sections(frame, views, frame.run.id if len(runs) > 1 else "")
+        ),
         results=tuple(map(result_of, frames)),
     )
 
 
-def sections(frame: Frame, views: Sequence[str], *, is_one: bool) -> list[Section]:
-    """Return what the views say of a run, in order, without those that have nothing to say."""
+def sections(frame: Frame, views: Sequence[str], name: str = "") -> list[Section]:
+    """Return what the views say of a run, in order, without those that have nothing to say; its `name` before each."""
     named = [names.find("view", view) for view in views] or names.listing("view")
     named.sort(key=lambda view: (view.literal("ORDER", 1000), view.name))
     found: list[Section] = [view.load()(frame) for view in named]
-    prefix = "" if is_one else f"{frame.run.id}: "
+    prefix = f"{name}: " if name else ""
     return [
         Section(title=prefix + section.title, question=section.question, items=section.items)
         for section in found
@@ -82,12 +84,23 @@ def unlike(found: Between) -> tuple[Note | Table, ...]:
 
 def changes(frame: Frame, comparisons: Sequence[Comparison]) -> tuple[Note | Table, ...]:
     """Return how many cases became faster or slower, and a row for each."""
+    verdicts = Counter(item.judgement.verdict for item in comparisons if item.metric == "step_seconds")
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or "nothing was measured in both"
+    hardware = frame.hardware(*frame.run.suite.cases)
+    return (
+        Note(parts=(f"speed: {counts}",), kind="answer"),
+        *case_by_case(frame, comparisons, "Case by case", hardware),
+    )
+
+
+def case_by_case(
+    frame: Frame, comparisons: Sequence[Comparison], title: str, hardware: tuple[str, ...]
+) -> tuple[Note | Table, ...]:
+    """Return a row for each case, what changed in each metric, and what to bear in mind."""
     by_case: dict[str, dict[str, Cell]] = {}
     for item in comparisons:
         is_speed = item.metric == "step_seconds"
         by_case.setdefault(item.case, {})[item.metric] = Change(judgement=item.judgement, is_speed=is_speed)
-    verdicts = Counter(item.judgement.verdict for item in comparisons if item.metric == "step_seconds")
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or "nothing was measured in both"
     rows = tuple(
         (block.name, case.variant.name, *(by_case[case.id].get(metric) for metric in COMPARED))
         for block in frame.run.suite.blocks
@@ -95,12 +108,10 @@ def changes(frame: Frame, comparisons: Sequence[Comparison]) -> tuple[Note | Tab
         if case.id in by_case
     )
     columns = ("workload", "variant", "speed", *map(plain, COMPARED[1:]))
-    hardware = frame.hardware(*frame.run.suite.cases)
     cautions = dict.fromkeys(caution for item in comparisons for caution in item.judgement.warnings)
     cautions.pop(ONE_LAUNCH, None)  # the cells say so
     return (
-        Note(parts=(f"speed: {counts}",), kind="answer"),
-        filled(Table(title="Case by case", columns=columns, rows=rows, hardware=hardware)),
+        filled(Table(title=title, columns=columns, rows=rows, hardware=hardware)),
         *(Note(parts=(f"{item.code}: {item.message}; {item.remedy}",), kind="warning") for item in cautions),
     )
 

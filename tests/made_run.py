@@ -22,6 +22,7 @@ RUNGS = {  # name -> what it adds, and a step's time, peak memory and output err
     "+bf16": ({"precision": "bf16"}, 0.70, 0.45, 8e-3),
 }
 GATED = {"base": ({}, 1.0, 1.0, 1e-6), "candidate": ({}, 1.12, 1.02, 1e-6), "control": ({}, 1.0, 1.0, 1e-6)}
+HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](http://evil)\x1b[31m\nsecond line</style>{{ 7 * 7 }}"
 LINE = "Made CPU @ 2 cores, 8 GiB, Linux, Python 3.11, torch 2.13.0"
 SECONDS = {"startup": 12.0, "build": 3.5, "compile": 80.25, "warmup": 30.0, "timed": 40.0, "total": 170.0}
 
@@ -112,6 +113,29 @@ def made_gate(folder: Path, policy: Policy) -> Run:
     run = made_run(folder, suite, name="made-gate", fails=False)
     gate = {"base": "v1", "candidate": "+sdpa", "policy": policy.to_json()}
     return replace(run, meta=run.meta | {"started": "2026-11-24T12:00:00+00:00", "gate": gate})
+
+
+def hostile(run: Run) -> Run:
+    """Return the run with a hostile text wherever one can come from outside."""
+    block = run.suite.blocks[1]
+    variants = (block.variants[0], *(replace(item, name=item.name + HOSTILE) for item in block.variants[1:]))
+    suite = replace(
+        run.suite, name=HOSTILE, question=HOSTILE, blocks=(replace(block, name=HOSTILE, variants=variants),)
+    )
+    renamed = dict(zip((case.id for case in block.cases), (case.id for case in suite.cases), strict=True))
+    samples = run.samples().astype({"case": str, "metric": str})
+    samples = samples[samples["case"].isin(renamed)]
+    samples.assign(case=samples["case"].map(renamed)).to_parquet(run.path / "samples.parquet")
+    facts = dict.fromkeys(("attention_requested", "attention_actual", "reference"), HOSTILE)
+    facts |= {"operators": [{"name": HOSTILE, "seconds": 1.0, "calls": 1}], "graph_break_reasons": [HOSTILE]}
+    outcomes = [
+        outcome | {"case": renamed[outcome["case"]], "block": HOSTILE, "facts": facts, "reason": HOSTILE,
+                   "warnings": [{"code": HOSTILE, "message": HOSTILE, "remedy": HOSTILE}]}
+        for outcome in run.outcomes if outcome["case"] in renamed
+    ]  # fmt: skip
+    environments = {"current": run.environments["current"] | {"line": HOSTILE}}
+    meta = run.meta | {"command": ["tandem", HOSTILE]}
+    return replace(run, id=HOSTILE, suite=suite, outcomes=outcomes, environments=environments, meta=meta)
 
 
 def rows(suite: Suite, case: Case, draw: np.random.Generator, slower: float, noise: float) -> Iterator[tuple[Any, ...]]:

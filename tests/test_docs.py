@@ -40,6 +40,8 @@ README, EXTENDING, MEASURING, RESULTS, RUN_FOLDER = (
 COMMANDS = get_command(cli.app).commands
 PLACES = {
     "RUN": "latest",
+    "runs/MONDAY": "shards/1",
+    "runs/TUESDAY": "shards/2",
     "nulls/*": "latest",
     "shards/*/*": "shards/1 shards/2 --runs merged",
     "CASE": "*--formula--*",

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import LINE, made_gate, made_run, made_suite
+from made_run import HOSTILE, LINE, hostile, made_gate, made_run, made_suite
 from rich.cells import cell_len
 
 from harness import names
@@ -23,19 +24,16 @@ from harness.spec import Variant
 from harness.stats import Caution, Estimate, estimate, judge
 from harness.store import COLUMNS, Run
 from reports.document import Change, Chart, Document, Quantity, Table
-from reports.formats import _words, csv, html, markdown, terminal
+from reports.formats import _vega, _words, csv, html, markdown, terminal
 from reports.formats import json as json_format
+from reports.formats._squarified import Rectangle, squarified
 from reports.report import BRIEF, BRIEF_GATE, comparison_of, document_of
 from reports.views.attention import is_as_asked
+from reports.views.operators import family
 
 FORMATS = [named.name for named in names.listing("format")]
 READ = [name for name in FORMATS if name not in ("junit", "github")]  # not only how cases ended, for a CI job
-SILENT = (
-    "families",
-    "kernels",
-    "learning",
-)  # of runs like these: tests/test_quality.py, test_kernels.py
-HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](http://evil)\x1b[31m\nsecond line</style>{{ 7 * 7 }}"
+SILENT = ("families", "kernels", "learning")  # of runs like these: tests/test_quality.py, tests/test_kernels.py
 
 
 @pytest.fixture(scope="module")
@@ -369,29 +367,6 @@ class Elements(HTMLParser):
         self.text += data if self.open not in ("script", "style") else ""
 
 
-def hostile(run: Run) -> Run:
-    """Return the run with a hostile text wherever one can come from outside."""
-    block = run.suite.blocks[1]
-    variants = (block.variants[0], *(replace(item, name=item.name + HOSTILE) for item in block.variants[1:]))
-    suite = replace(
-        run.suite, name=HOSTILE, question=HOSTILE, blocks=(replace(block, name=HOSTILE, variants=variants),)
-    )
-    renamed = dict(zip((case.id for case in block.cases), (case.id for case in suite.cases), strict=True))
-    samples = run.samples().astype({"case": str, "metric": str})
-    samples = samples[samples["case"].isin(renamed)]
-    samples.assign(case=samples["case"].map(renamed)).to_parquet(run.path / "samples.parquet")
-    facts = dict.fromkeys(("attention_requested", "attention_actual", "reference"), HOSTILE)
-    facts |= {"operators": [{"name": HOSTILE, "seconds": 1.0, "calls": 1}], "graph_break_reasons": [HOSTILE]}
-    outcomes = [
-        outcome | {"case": renamed[outcome["case"]], "block": HOSTILE, "facts": facts, "reason": HOSTILE,
-                   "warnings": [{"code": HOSTILE, "message": HOSTILE, "remedy": HOSTILE}]}
-        for outcome in run.outcomes if outcome["case"] in renamed
-    ]  # fmt: skip
-    environments = {"current": run.environments["current"] | {"line": HOSTILE}}
-    meta = run.meta | {"command": ["tandem", HOSTILE]}
-    return replace(run, id=HOSTILE, suite=suite, outcomes=outcomes, environments=environments, meta=meta)
-
-
 @pytest.fixture(scope="module")
 def hostile_document(tmp_path_factory: pytest.TempPathFactory) -> Document:
     return document_of([hostile(made_run(tmp_path_factory.mktemp("hostile")))])
@@ -419,7 +394,7 @@ def test_a_page_loads_nothing(document: Document) -> None:
 def test_every_picture_has_words(document: Document) -> None:
     page = html.render(document)
     kinds = {chart.kind for chart in charts(document)}
-    assert kinds == {"intervals", "waterfall", "lines", "stacked"}
+    assert kinds == {"intervals", "waterfall", "lines", "stacked", "treemap"}
     assert page.count('role="img" aria-label="') == len(charts(document))
 
 
@@ -485,3 +460,67 @@ def test_a_million_rows_are_reported_in_seconds_and_a_gigabyte(name: str, large_
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found["seconds"] < 15  # on an idle machine 5 at most; a busy one may take longer
     assert found["bytes"] < 2**30
+
+
+# Charts.
+
+
+@pytest.mark.parametrize("values", [[1.0], [5.0, 3.0, 1.0], [1 / (n + 1) for n in range(30)], [1.0, 1e-9]])
+def test_a_treemaps_areas_are_in_proportion_and_fill_the_place(values: list[float]) -> None:
+    found = squarified(values, Rectangle(x=0.0, y=0.0, width=60.0, height=20.0))
+    areas = [one.width * one.height for one in found]
+    assert areas == pytest.approx([1200 * value / sum(values) for value in values])
+    assert all(one.x >= 0 and one.y >= 0 for one in found)
+    assert max(one.x + one.width for one in found) == pytest.approx(60)
+    assert max(one.y + one.height for one in found) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("aten::addmm", "matrix products"),
+        ("aten::_scaled_dot_product_flash_attention", "attention"),
+        ("Optimizer.step#AdamW.step", "optimizer"),
+        ("triton_poi_fused_add_0", "generated"),
+        ("CompiledFxGraph (fused kernels)", "generated"),
+        ("aten::copy_", "copies"),
+        ("aten::native_layer_norm", "norm and softmax"),
+        ("aten::add", "other"),
+    ],
+)
+def test_operators_are_told_apart_by_name(operator: str, kind: str) -> None:
+    assert family(operator) == kind
+
+
+def test_the_ladder_over_all_workloads_is_of_those_measured_to_the_end(tmp_path: Path) -> None:
+    run = made_run(tmp_path, made_suite(lengths=(32, 64, 128)))
+    whole = next(chart for chart in charts(document_of([run], ["comparison"])) if "over" in chart.title)
+    assert whole.title == "The ladder over 2 of 3 workloads"
+    assert [mark.at for mark in whole.marks] == ["v1", "+sdpa", "+compile", "+fused", "+bf16", "all together"]
+    assert [mark.value for mark in whole.marks[:5]] == pytest.approx([1.0, 0.8, 0.62, 0.61, 0.7], rel=0.02)
+    assert [mark.series for mark in whole.marks[1:3]] == ["better", "better"]
+
+
+def test_every_chart_is_a_table_too(document: Document) -> None:
+    for chart in charts(document):
+        table = _vega.data(chart)
+        assert len(table.rows) == len(chart.marks)
+        assert len(table.columns) >= 2
+
+
+def test_traces_are_linked_from_where_the_report_lies(run: Run, tmp_path: Path) -> None:
+    trace = tmp_path / "runs/made/traces" / run.suite.cases[0].id / "cpu.1.pt.trace.json"
+    trace.parent.mkdir(parents=True)
+    trace.write_text("{}")
+    shutil.copy(run.path / "samples.parquet", tmp_path / "runs/made/samples.parquet")
+    document = document_of([replace(run, path=tmp_path / "runs/made")], ["operators"])
+    page = html.render(replace(document, place=tmp_path / "reports"))
+    assert any(link.startswith("../runs/made/traces/gpt-tiny-b4-l64--v1") for link in Elements(page).links)
+
+
+def test_environments_are_told_in_whole(document: Document) -> None:
+    (section,) = [section for section in document.sections if section.title == "Environments"]
+    (table,) = section.items
+    assert isinstance(table, Table)
+    assert table.columns == ("what", "current")
+    assert ("calibration gemm", "0.01") in table.rows

@@ -1,5 +1,6 @@
-"""`tandem report`: runs as a report in a format."""
+"""`tandem report`: a run as a report in a format, or several side by side."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -10,16 +11,23 @@ from harness.commands.options import Format, Output, Runs, run_path
 
 
 def report(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: paths, ids, `latest` or `baseline:NAME`.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Runs: paths, ids, `latest` or `baseline:NAME`; several are compared with the first."
+        ),
+    ],
     format: Format = "terminal",
     output: Output = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Show runs as a report in a format."""
+    """Show a run as a report in a format, or several side by side: machines, commits or days."""
     from harness.store import open_run
     from reports.report import document_of
+    from reports.runs import document_of_runs
 
-    deliver(document_of([open_run(run_path(name, runs)) for name in run]), format, output)
+    opened = [open_run(run_path(name, runs)) for name in run]
+    deliver(document_of_runs(opened) if len(opened) > 1 else document_of(opened), format, output)
 
 
 def rendered(document: Any, format: str) -> str:
@@ -33,5 +41,5 @@ def deliver(document: Any, format: str, output: Optional[Path]) -> None:
         print(rendered(document, format))
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(rendered(document, format), encoding="utf-8")
+        output.write_text(rendered(replace(document, place=output.parent), format), encoding="utf-8")
         print(output)

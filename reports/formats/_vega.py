@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.stats import Estimate
-from reports.document import Chart, Mark, Quantity
+from reports.document import Cell, Chart, Mark, Quantity, Table, filled
 from reports.formats import _words
+from reports.formats._squarified import Rectangle, squarified
 
 Spec = dict[str, Any]
 
@@ -21,7 +22,14 @@ TONES = {
 }
 INK = "currentColor"
 WIDTH = 560
+MAP = 280  # how high a treemap is
+LETTER = 7.0  # how wide a letter of its names is, on average
+INSET = 6  # from the rectangle's side to its name
+FEWEST = 3  # letters that tell a name
 ROW = 34
+RUNG = 28
+AROUND = 60
+"""How much higher than its rows a chart is: the axis and its title."""
 FEW = 12  # distinct places up to which a line shows its points, on a logarithmic scale where it can
 CONFIG = {
     "background": "transparent",
@@ -36,7 +44,8 @@ CONFIG = {
         "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 240,
     },
     "axisQuantitative": {"tickCount": 6},
-    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "title": None, "labelFontSize": 12},
+    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "title": None, "labelFontSize": 12,
+               "columnPadding": 18},
 }  # fmt: skip
 
 
@@ -49,12 +58,14 @@ def specification(chart: Chart) -> Spec:
     values = [datum(mark, quantity, scale) for mark, quantity in pairs if math.isfinite(mark.value)]
     draw = {
         "intervals": intervals,
+        "grouped": grouped,
         "waterfall": waterfall,
         "lines": lines,
         "stacked": stacked,
         "curves": curves,
         "points": points,
         "crossings": crossings,
+        "treemap": treemap,
     }[chart.kind]
     return {
         "description": chart.text,
@@ -62,8 +73,31 @@ def specification(chart: Chart) -> Spec:
         "height": ROW * len({mark.at for mark in chart.marks}),
         "data": {"values": values},
         **draw(chart, axis),
-        "config": CONFIG,
     }
+
+
+def data(chart: Chart) -> Table:
+    """Return a chart's figures as a table."""
+    names = ("name", chart.at, "verdict" if chart.kind == "waterfall" else "series", "from", chart.value)
+    rows = tuple(
+        (
+            mark.name or None,
+            place(mark, chart),
+            mark.series or None,
+            None if mark.start is None else Quantity(estimate=exactly(mark.start), unit=chart.unit),
+            Quantity(estimate=estimate(mark), unit=chart.unit),
+        )
+        for mark in chart.marks
+    )
+    return filled(Table(title=chart.title, columns=names, rows=rows))
+
+
+def place(mark: Mark, chart: Chart) -> Cell:
+    """Return where a mark is, with its interval if it has one there."""
+    if isinstance(mark.at, str):
+        return mark.at
+    low, high = (math.nan if end is None else end for end in (mark.at_low, mark.at_high))
+    return Quantity(estimate=Estimate(center=float(mark.at), low=low, high=high, n=1), unit=chart.at_unit or "1")
 
 
 def estimate(mark: Mark) -> Estimate:
@@ -79,7 +113,13 @@ def datum(mark: Mark, quantity: Quantity, scale: _words.Scale) -> Spec:
     found: Spec = {name: end / scale.factor for name, end in ends.items() if end is not None}
     found |= {name: end for name, end in (("at_low", mark.at_low), ("at_high", mark.at_high)) if end is not None}
     found |= {"at": at, "name": _words.text(mark.name), "series": _words.text(mark.series), "label": label(mark, scale)}
-    return found | {"words": f"{_words.quantity(quantity, scale)} {scale.label}"}
+    found |= {"words": f"{_words.quantity(quantity, scale)} {scale.label}"}
+    return {name: rounded(value) for name, value in found.items() if value != ""}
+
+
+def rounded(value: Any) -> Any:
+    """Return a value for the page, a fraction as fine as a picture can show it."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def label(mark: Mark, scale: _words.Scale) -> str:
@@ -116,6 +156,27 @@ def intervals(chart: Chart, axis: str) -> Spec:
     return {"encoding": shared, "layer": [bar, whisker]}
 
 
+def grouped(chart: Chart, axis: str) -> Spec:
+    """Return for each place a bar of each series, with its interval."""
+    order = distinct(chart.marks)
+    shared = {"y": rows(), "yOffset": {"field": "series", "type": "nominal", "sort": order}}
+    bar = {
+        "mark": {"type": "bar", "opacity": 0.85, "cornerRadiusEnd": 2},
+        "encoding": {
+            "x": {"field": "value", "type": "quantitative", "title": axis},
+            "color": {"field": "series", "type": "nominal", "sort": order},
+            "tooltip": tooltip(chart),
+        },
+    }
+    whisker = {
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "transform": known("low"),
+        "encoding": {"x": {"field": "low", "type": "quantitative", "title": axis}, "x2": {"field": "high"}},
+    }
+    high = max(ROW, 16 * len(order) + 10) * len({mark.at for mark in chart.marks})
+    return {"height": high, "encoding": shared, "layer": [bar, whisker]}
+
+
 def waterfall(chart: Chart, axis: str) -> Spec:
     """Return bars that start where the one before ended."""
     used = [tone for tone in TONES if any(mark.series == tone for mark in chart.marks)]
@@ -134,7 +195,8 @@ def waterfall(chart: Chart, axis: str) -> Spec:
         "mark": {"type": "text", "align": "left", "dx": 6},
         "encoding": {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "label"}},
     }
-    return {"encoding": {"y": rows()}, "layer": [bar, text]}
+    high = RUNG * len({mark.at for mark in chart.marks})
+    return {"height": high, "encoding": {"y": rows()}, "layer": [bar, text]}
 
 
 def lines(chart: Chart, axis: str) -> Spec:
@@ -251,6 +313,66 @@ def stacked(chart: Chart, axis: str) -> Spec:
             "tooltip": tooltip(chart),
         },
     }
+
+
+def treemap(chart: Chart, axis: str) -> Spec:
+    """Return a rectangle for each mark, as large as its share of all; its name stands in it where there is room."""
+    marks = sorted((mark for mark in chart.marks if mark.value > 0), key=lambda mark: -mark.value)
+    places = squarified([mark.value for mark in marks], Rectangle(x=0.0, y=0.0, width=1.0 * WIDTH, height=1.0 * MAP))
+    series = [one for one in chart.series or distinct(marks) if one in distinct(marks)]
+    tones = [tone_of(one, chart.series or series) for one in series]
+    x: Spec = {"type": "quantitative", "axis": None, "scale": {"domain": [0, WIDTH]}}
+    y: Spec = {"type": "quantitative", "axis": None, "scale": {"domain": [0, MAP], "reverse": True}}
+    corner: Spec = {"x": {"field": "x", **x}, "y": {"field": "y", **y}}
+    area = {
+        "mark": {"type": "rect", "stroke": "#10151c", "strokeOpacity": 0.35, "strokeWidth": 1.5},
+        "encoding": {
+            **corner, "x2": {"field": "x2"}, "y2": {"field": "y2"},
+            "color": {"field": "series", "type": "nominal", "scale": {"domain": series, "range": tones}},
+            "tooltip": [*tooltip(chart), {"field": "share", "type": "nominal"}],
+        },
+    }  # fmt: skip
+    text = {"type": "text", "align": "left", "baseline": "top", "dx": 6, "color": "#0b0f14"}
+    has_room = f"(datum.x2 - datum.x) * width / {WIDTH} > datum.wide && datum.y2 - datum.y"
+    names = {
+        "transform": [{"filter": f"{has_room} > 18"}],
+        "mark": {**text, "dy": 6, "fontWeight": "bold"},
+        "encoding": {**corner, "text": {"field": "short", "type": "nominal"}},
+    }
+    shares = {
+        "transform": [{"filter": f"{has_room} > 36"}],
+        "mark": {**text, "dy": 21},
+        "encoding": {**corner, "text": {"field": "share", "type": "nominal"}},
+    }
+    values = areas(chart, marks, places)
+    return {"height": MAP, "data": {"values": values}, "layer": [area, names, shares]}
+
+
+def tone_of(series: str, of: Sequence[str]) -> str:
+    """Return the colour of a series by its place among all; what is left over is grey."""
+    return TONES["total"] if series == "other" else PALETTE[of.index(series) % len(PALETTE)]
+
+
+def areas(chart: Chart, marks: Sequence[Mark], places: Sequence[Rectangle]) -> list[Spec]:
+    """Return the marks as rows of data, each with its rectangle, its share and what of its name fits in."""
+    quantities = [Quantity(estimate=estimate(mark), unit=chart.unit) for mark in marks]
+    scale, total = _words.scale_of(quantities) if quantities else None, sum(mark.value for mark in marks)
+    found = []
+    for mark, quantity, place in zip(marks, quantities, places, strict=True):
+        short = fitting(str(mark.at).split("::")[-1], place.width)
+        found.append({
+            **(datum(mark, quantity, scale) if scale else {}),
+            "x": round(place.x, 1), "x2": round(place.x + place.width, 1),
+            "y": round(place.y, 1), "y2": round(place.y + place.height, 1),
+            "share": f"{mark.value / total:.1%}", "short": short, "wide": LETTER * len(short) + 2 * INSET,
+        })  # fmt: skip
+    return found
+
+
+def fitting(name: str, width: float) -> str:
+    """Return as much of a name as a rectangle holds, with a little to spare."""
+    letters, name = int((0.92 * width - 2 * INSET) / LETTER), _words.text(name)
+    return name if len(name) <= letters else f"{name[: max(letters - 1, FEWEST)]}…"
 
 
 def distinct(marks: Sequence[Mark]) -> list[str]:

@@ -8,7 +8,7 @@ from statistics import median
 
 from harness.compare import BreakEven
 from harness.stats import VOIDING, Judgement
-from reports.document import Cell, Change, Note, Quantity, Status, Table
+from reports.document import Cell, Change, Link, Note, Quantity, Status, Table
 
 MARKS = {"better": "✓", "worse": "✗", "same": "=", "unsure": "?", "different": "≠"}
 LEGEND = (
@@ -103,6 +103,8 @@ def words(cell: Cell, scale: Scale | None = None) -> str:
             return break_even(cell)
         case Status():
             return cell.outcome
+        case Link():
+            return text(cell.text)
         case _:
             return str(cell)
 

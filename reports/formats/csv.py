@@ -8,21 +8,29 @@ from io import StringIO
 from harness.compare import Comparison
 from reports.document import Document, Quantity, Result
 
-COLUMNS = (
-    *("run", "block", "case", "variant", "outcome", "reason"),
-    *("metric", "unit", "center", "low", "high", "n"),
+COMPARED = (
     *("baseline", "ratio", "ratio_low", "ratio_high", "verdict", "detectable", "launches"),
     *("difference", "difference_low", "difference_high"),
 )
+COLUMNS = (
+    *("run", "block", "case", "variant", "outcome", "reason"),
+    *("metric", "unit", "center", "low", "high", "n"),
+    *COMPARED,
+)
+ACROSS = ("first_run", *(f"run_{name}" for name in COMPARED[1:]))
+"""What stands behind these columns where several runs are compared: each against the first."""
 
 
 def render(document: Document) -> str:
     """Return the results as comma-separated values; a failed case has a row without figures."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    between = {(item.candidate, item.case, item.metric): item for one in document.between for item in one.comparisons}
+    writer.writerow((*COLUMNS, *(ACROSS if document.between else ())))
     for result in document.results:
-        writer.writerows(rows(result))
+        for row in rows(result):
+            key = (row[0], row[2], row[6])
+            writer.writerow((*row, *(comparison(between.get(key)) if document.between else ())))  # type: ignore[arg-type]
     return out.getvalue()
 
 

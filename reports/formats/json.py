@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.compare import Comparison, Overall
+from harness.compare import Between, Comparison, Overall
 from harness.stats import Judgement
 from harness.wire import portable
 from reports.document import CaseResult, Cell, Document, Note, Quantity, Result, Section, Table
@@ -16,12 +16,12 @@ FORMAT = 1
 
 
 def render(document: Document) -> str:
-    """Return one run as an object, several as `{"format": 1, "reports": [...]}`."""
+    """Return one run as an object, several as `{"format": 1, "reports": [...]}`, with `between` where compared."""
     if not document.results:
         return printed({"format": FORMAT, "reports": [], "sections": list(map(section, document.sections))})
     reports = [report(result) for result in document.results]
-    data = reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports}
-    return printed(data)
+    compared = {"between": [between(item) for item in document.between]} if document.between else {}
+    return printed(reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports, **compared})
 
 
 def printed(data: dict[str, Any]) -> str:
@@ -66,6 +66,11 @@ def report(result: Result) -> dict[str, Any]:
 def advice(notes: Mapping[str, Sequence[Note]]) -> dict[str, list[str]]:
     """Return the sentences about each case."""
     return {case: [sentence(note) for note in told] for case, told in notes.items()}
+
+
+def between(item: Between) -> dict[str, Any]:
+    """Return one of several runs against the first."""
+    return {**asdict(item), "comparisons": [comparison(one) for one in item.comparisons]}
 
 
 def case(item: CaseResult) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What each variant gains against its baseline: speed, memory and correctness in one row."""
 
-from harness.compare import Comparison
+import math
+
+from harness.compare import Comparison, rungs_together
 from harness.metrics import METRICS
 from harness.spec import Block, Case
 from harness.stats import Judgement
@@ -18,7 +20,7 @@ def view(frame: Frame) -> Section:
     Blocks of one attention alone are compared by `kernels`.
     """
     blocks = [block for block in frame.run.suite.blocks if not is_kernel(block)]
-    items: list[Note | Table | Chart] = [*answers(frame)] if blocks else []
+    items: list[Note | Table | Chart] = [*answers(frame), *whole_ladder(frame)] if blocks else []
     for block in blocks:
         items += [table(frame, block), *ladder(frame, block), *throughput(frame, block), *waterfall(frame, block)]
     return Section(title="Comparison", question=frame.run.suite.question, items=tuple(items))
@@ -170,6 +172,33 @@ def ladder(frame: Frame, block: Block) -> list[Table]:
         if rows
         else []
     )
+
+
+def whole_ladder(frame: Frame) -> list[Chart]:
+    """Return the chart of what each rung changes over all workloads, of the step time at the first rung."""
+    rungs = rungs_together(frame.figures)
+    if not rungs or not all(math.isfinite(rung.judgement.ratio) for rung in rungs):
+        return []
+    first = rungs[0]
+    marks = [Mark(at=first.baseline, start=0.0, value=1.0, series="total")]
+    for rung in rungs:
+        before = marks[-1].value
+        value = before * rung.judgement.ratio
+        marks.append(Mark(at=rung.candidate, start=before, value=value, series=rung.judgement.verdict))
+    over = f"{first.measured} of {first.blocks}" if first.measured < first.blocks else "all"
+    return [
+        Chart(
+            kind="waterfall",
+            title=f"The ladder over {over} workloads",
+            text=f"What each rung changes in the step time over {over} workloads, from {first.baseline} "
+            f"to {rungs[-1].candidate}, as a share of {first.baseline}'s (geometric means)",
+            at="rung",
+            value=f"step time against {first.baseline}",
+            unit="share",
+            marks=(*marks, Mark(at="all together", start=0.0, value=marks[-1].value, series="total")),
+            hardware=frame.hardware(*frame.run.suite.cases),
+        )
+    ]
 
 
 def waterfall(frame: Frame, block: Block) -> list[Chart]:

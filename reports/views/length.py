@@ -1,4 +1,4 @@
-"""How time and memory grow with the sequence length."""
+"""How throughput, time and memory change with the sequence length."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from reports.views._kernels import is_kernel
 
 ORDER = 80
 METRICS = {
+    "throughput": ("tokens_per_second", "tokens/s"),
     "step time": ("step_seconds", "s"),
     "peak memory": ("memory_peak_bytes", "B"),
     "peak memory of the process": ("memory_peak_maxrss_bytes", "B"),
@@ -33,7 +34,9 @@ def view(frame: Frame) -> Section:
         )
     ]
     items.sort(key=lambda item: isinstance(item, Table))  # charts first, side by side
-    return Section(title="Length", question="How do time and memory grow with the length?", items=tuple(items))
+    return Section(
+        title="Length", question="How do throughput, time and memory change with the length?", items=tuple(items)
+    )
 
 
 def over_lengths(
