@@ -75,9 +75,7 @@ class Mark:
 class Chart:
     """A picture of values: `text` says in words what it shows."""
 
-    kind: Literal[
-        "intervals", "grouped", "waterfall", "lines", "stacked", "curves", "points", "treemap", "crossings"
-    ]
+    kind: Literal["intervals", "grouped", "waterfall", "lines", "stacked", "curves", "points", "treemap", "crossings"]
     title: str
     text: str
     at: str
