@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.compare import BreakEven
 from harness.stats import estimate
-from reports.document import Cell, Note, Quantity
+from reports.document import Cell, Change, Note, Quantity
 
 SHOWN = 3  # places or guards in a sentence; the tables hold all
 LITTLE = 0.01  # of a step; less is not worth a sentence
@@ -36,7 +36,7 @@ class Evidence:
     warm: float | None = None
     """Seconds of compiling with an empty and with a filled cache."""
     break_even: BreakEven | None = None
-    steadier: tuple[str, float] | None = None
+    steadier: tuple[str, Change] | None = None
     """A variant of the block that differs in `dynamic` and `bucket` alone, was not given up and is the fastest of such:
     its name, and its step time over this one's."""
 
@@ -59,10 +59,8 @@ def of_limit(found: Evidence) -> Sequence[Cell]:
         if (parts := left(found)) is None:
             return gave_up, f"what that costs cannot be told: {found.unknown}", way
         return gave_up, f"compiling all is worth at most {sum(parts)} % of the step", way
-    name, ratio = found.steadier
-    if ratio >= 1:
-        return gave_up, f"{name}, which is not given up, takes", share(ratio), "of its step time: it is no way out here"
-    return gave_up, f"{name}, which is not given up, saves", share(1 - ratio), "of the step"
+    name, change = found.steadier
+    return gave_up, f"step time with {name}, which is not given up, against this one:", change
 
 
 def of_breaks(found: Evidence) -> Sequence[Cell]:

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from harness.chosen import meant
-from harness.compare import changed
+from harness.compare import changed, contrast
 from harness.errors import UserError
 from harness.spec import Block, Case
 from harness.store import Run
 from reports.advice import Evidence, advice, seconds
-from reports.document import Document, Note, Section, Table, filled
+from reports.document import Change, Document, Note, Section, Table, filled
 from reports.frame import Frame, frame_of, result_of
 
 STAGES = {"first step": "first_step", "compile": "compile", "Dynamo": "dynamo", "AOT": "aot", "Inductor": "inductor"}
@@ -100,7 +100,7 @@ def evidence(frame: Frame, block: Block, case: Case) -> Evidence:
         cold=frame.center(case, "cold_compile_seconds"),
         warm=frame.center(case, "warm_compile_seconds"),
         break_even=frame.break_even(block, case),
-        steadier=steadier(frame, block, case),
+        steadier=against(frame, block, case, steadier(frame, block, case)),
     )
 
 
@@ -125,20 +125,25 @@ def phase_share(frame: Frame, case: Case, metric: str) -> float | None:
     return (phases[metric] or 0) / sum(value or 0 for value in phases.values())
 
 
-def steadier(frame: Frame, block: Block, case: Case) -> tuple[str, float] | None:
-    """Return the fastest variant that differs in `dynamic` and `bucket` alone and was not given up, with its ratio."""
-    own = frame.center(case, "step_seconds")
-    ratios = [
-        (other.variant.name, time / own)
+def steadier(frame: Frame, block: Block, case: Case) -> Case | None:
+    """Return the fastest case that differs in `dynamic` and `bucket` alone and was not given up."""
+    others = [
+        (time, other)
         for other in block.cases
         if other.id != case.id
         and set(changed(vars(case.variant), vars(other.variant))) <= {"dynamic", "bucket"}
-        and frame.figures.is_measured(other)
         and frame.center(other, "recompile_limits") == 0
-        and own
         and (time := frame.center(other, "step_seconds"))
     ]
-    return min(ratios, key=lambda ratio: ratio[1], default=None)
+    return min(others, key=lambda item: item[0], default=(0.0, None))[1]
+
+
+def against(frame: Frame, block: Block, case: Case, other: Case | None) -> tuple[str, Change] | None:
+    """Return another case's name and its step time over a case's own, if there is one and both were measured."""
+    if other is None:
+        return None
+    found = next(contrast(block, case, other, frame.figures, ("step_seconds",)), None)
+    return (other.variant.name, Change(judgement=found.judgement)) if found else None
 
 
 def reasons(facts: Mapping[str, Any]) -> list[Note]:

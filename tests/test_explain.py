@@ -16,9 +16,10 @@ from made_run import made_run, made_suite
 from harness.compare import BreakEven
 from harness.errors import UserError
 from harness.spec import Block, Variant, Workload
+from harness.stats import judge
 from harness.worker.compiler import missing_cpp
 from reports.advice import Evidence, advice
-from reports.document import Table
+from reports.document import Change, Table
 from reports.explain import explanation_of, steadier
 from reports.formats import json as json_format
 from reports.formats._words import sentence
@@ -74,10 +75,10 @@ def test_without_a_break_the_rest_is_bounded():
 def test_the_recompile_limit_is_told_with_what_a_way_out_gives():
     given_up = ["own/model.py:4 in loss"]
     start = "torch.compile gave up own/model.py:4 in loss, compiled too often: further shapes run eagerly;"
-    assert said(given_up=given_up, steadier=("bucket 64", 0.75)) == [
-        f"{start} bucket 64, which is not given up, saves 25 % of the step"
+    change = Change(judgement=judge([math.log(ratio) for ratio in (0.74, 0.75, 0.76)], 0.03, "lower", ()))
+    assert said(given_up=given_up, steadier=("bucket 64", change)) == [
+        f"{start} step time with bucket 64, which is not given up, against this one: 0.75x (0.73–0.78)"
     ]
-    assert "it is no way out here" in said(given_up=given_up, steadier=("bucket 64", 1.25))[0]
     way = "(tandem run dynamic, or --vary dynamic=unset,true,false, tells what each way out gives)"
     assert said(given_up=given_up, outside=0.25, generated=0.25) == [
         f"{start} compiling all is worth at most 50 % of the step {way}"
@@ -174,7 +175,7 @@ def test_what_is_not_compiled_says_so(run):
 
 def test_a_wrong_name_and_a_run_that_compiles_nothing_are_sentences(run):
     with pytest.raises(UserError, match="did you mean '\\+compile'"):
-        explanation_of(run, "+compil")
+        explanation_of(run, "+comple")
     block = replace(run.suite.blocks[0], variants=run.suite.blocks[0].variants[:2])
     with pytest.raises(UserError, match="compiles nothing"):
         explanation_of(replace(run, suite=replace(run.suite, blocks=(block,))))
@@ -196,8 +197,8 @@ def test_the_way_out_of_the_limit_is_the_fastest_that_differs_in_shapes_alone_an
     def center(case, metric):
         return known[case.variant.name][("step_seconds", "recompile_limits").index(metric) + 1]
 
-    frame = SimpleNamespace(center=center, figures=SimpleNamespace(is_measured=lambda case: True))
-    assert steadier(frame, block, block.cases[0]) == ("bucket", 0.8)
+    frame = SimpleNamespace(center=center)
+    assert steadier(frame, block, block.cases[0]).variant.name == "bucket"
     assert steadier(frame, replace(block, variants=(static, *block.variants[1:3])), block.cases[0]) is None
 
 
