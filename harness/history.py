@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
 from harness import stats
 from harness.changes import FEWEST, Changes, exact_changes, level_changes
+from harness.chosen import chosen
 from harness.errors import UserError, unknown
 from harness.figures import Figures, figures
 from harness.metrics import METRICS, Metric
@@ -76,7 +76,7 @@ class History:
 
 
 def history(metric: str, case: str, folder: Path) -> History:
-    """Return the history of a metric in a case (id, start of one, or pattern) over the sealed runs in a folder."""
+    """Return the history of a metric in a case, as `chosen` finds it, over the sealed runs in a folder."""
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     runs, refused = sealed(folder)
@@ -84,15 +84,15 @@ def history(metric: str, case: str, folder: Path) -> History:
         raise UserError(
             f"no sealed run in {folder}", "make one with `tandem run quick`, or name the folder with --runs"
         )
-    chosen = find_case(case, runs)
-    points = tuple(point(figures(run), chosen, metric) for run in runs if chosen in run.suite.cases)
+    named = chosen((item for run in runs for item in run.suite.cases), case)
+    points = tuple(point(figures(run), named, metric) for run in runs if named in run.suite.cases)
     if not any(item.value for item in points):
-        seen = {name for item in points for name in item.figures.launches.get(chosen.id, {})}
-        raise UserError(f"no run measured {metric} of {chosen.id}", f"measured: {', '.join(sorted(seen)) or 'nothing'}")
+        seen = {name for item in points for name in item.figures.launches.get(named.id, {})}
+        raise UserError(f"no run measured {metric} of {named.id}", f"measured: {', '.join(sorted(seen)) or 'nothing'}")
     machines = dict.fromkeys(item.fingerprint for item in points if item.is_sound)
     return History(
         metric=METRICS[metric],
-        case=chosen.id,
+        case=named.id,
         points=points,
         series=tuple(series_of(METRICS[metric], machine, points) for machine in machines),
         refused=refused,
@@ -108,19 +108,6 @@ def sealed(folder: Path) -> tuple[list[Run], dict[str, str]]:
         except UserError as error:
             refused[path.name] = str(error)
     return sorted(runs, key=lambda run: (run.meta.get("started", ""), run.id)), refused
-
-
-def find_case(name: str, runs: Sequence[Run]) -> Case:
-    """Return the one case that a name means: an id, the start of one, or a pattern."""
-    cases = {case.id: case for run in runs for case in run.suite.cases}
-    if name in cases:
-        return cases[name]
-    meant = [id for id in cases if id.startswith(name)] or [id for id in cases if fnmatchcase(id, name)]
-    if not meant:
-        raise unknown("case", name, cases)
-    if len(meant) > 1:
-        raise UserError(f"{name!r} means {len(meant)} cases", f"say which: {', '.join(sorted(meant))}")
-    return cases[meant[0]]
 
 
 def point(found: Figures, case: Case, metric: str) -> Point:

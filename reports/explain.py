@@ -42,7 +42,7 @@ def explanation_of(run: Run, name: str | None = None) -> Document:
 
 def explained(frame: Frame, name: str | None) -> list[tuple[Block, Case]]:
     """Return the cases with their blocks: of a name (variant, id, a part of it, or a pattern), or all that compiled."""
-    named = None if name is None else [case.id for case in meant(frame.run, name)]
+    named = None if name is None else [case.id for case in meant(frame.run.suite.cases, name)]
     found = [
         (block, case)
         for block in frame.run.suite.blocks

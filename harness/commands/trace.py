@@ -58,7 +58,7 @@ def document(run: str, case: Optional[str], other: Optional[str], runs: Path) ->
         found = [traced(Path(name).name, Path(name)) for name in (run, case) if name]
     else:
         frame = frame_of(open_run(run_path(run, runs)))
-        found = [traced_case(frame, chosen(frame.run, name)) for name in (case, other) if name]
+        found = [traced_case(frame, chosen(frame.run.suite.cases, name)) for name in (case, other) if name]
         if not found:
             return document_of_run(frame)
     return document_of_case(found[0]) if len(found) == 1 else document_of_difference(*found)
