@@ -469,16 +469,18 @@ def test_phases_of_real_traces_are_those_of_turns_of_their_own(real):
     """Within what a busy machine strays: a phase taken for another would be far off."""
     for item in real.values():
         for phase, observed in item.observed.items():
-            assert abs(item.phases[phase] - observed) < 0.25 * item.timed, phase
+            assert abs(item.phases[phase] - observed) < 0.4 * item.timed, phase
 
 
 def test_work_that_one_case_has_more_is_what_differs(real):
     base, more = real["v1"], real["more"]
-    differs = {name: more.operators.get(name, 0.0) - base.operators.get(name, 0.0) for name in more.operators}
+    names = base.operators.keys() | more.operators.keys()
+    differs = {name: more.operators.get(name, 0.0) - base.operators.get(name, 0.0) for name in names}
     assert max(differs, key=differs.get) == "aten::erfinv_"
-    assert differs["aten::erfinv_"] == pytest.approx(more.timed - base.timed, rel=0.25)
-    alone = more.modules["layers.*"] - base.modules["layers.*"]
-    assert alone == pytest.approx(differs["aten::erfinv_"], rel=0.25)
+    assert sum(differs.values()) == pytest.approx(more.timed - base.timed)
+    where = {place: spent.calls for place, spent in more.account.spent.items() if place.operator == "aten::erfinv_"}
+    assert {(place.phase, place.module) for place in where} == {("forward", "layers.0"), ("forward", "layers.1")}
+    assert sum(where.values()) == 2 * 40
 
 
 def test_what_checkpointing_computes_again_is_of_the_backward_pass_and_of_its_module(real):

@@ -11,7 +11,7 @@ from harness.commands.report import deliver
 
 def history(
     metric: Annotated[str, typer.Argument(metavar="METRIC", help="A name from `tandem list metrics`.")],
-    case: Annotated[str, typer.Argument(metavar="CASE", help="A case: its id, a part of it, its variant or a pattern.")],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="A case: an id, a part of one, a variant or a pattern.")],
     format: Format = "terminal",
     output: Output = None,
     runs: Runs = Path("runs"),
