@@ -108,6 +108,20 @@ def rungs(found: Figures) -> list[Comparison]:
     ]
 
 
+def within_interpreters(block: Block, found: Figures) -> list[Comparison]:
+    """Return, where the baseline has another interpreter, the step time of each case against the first in its own."""
+    groups: dict[str, list[Case]] = {}
+    for case in filter(found.is_measured, block.cases):
+        groups.setdefault(case.variant.torch, []).append(case)
+    return [
+        comparison
+        for label, (first, *others) in groups.items()
+        if label != block.baseline_case.variant.torch
+        for case in others
+        for comparison in contrast(block, first, case, found, metrics=("step_seconds",))
+    ]
+
+
 def overall(found: Figures) -> list[Overall]:
     """Return the step time over all blocks, for each variant that several of them compare with the same baseline."""
     pairs: dict[tuple[str, str], list[tuple[Case, Case]]] = {}
@@ -160,11 +174,13 @@ def across(base: Figures, candidate: Figures) -> Between:
     differences = tuple(unlike_work(*runs, cases)) if shared else ()
     places = tuple(unlike_places(*runs, cases))
     more = (UNLIKE_PLACES,) if places else ()
+    # One machine that was not as fast in both says nothing of the code; unlike machines are a question of their own.
+    is_mood = bool(places) and all(": calibration " in item.field for item in places)
     return Between(
         base=base.run.id,
         candidate=candidate.run.id,
         differences=differences,
-        comparisons=() if differences else tuple(between_sessions(base, candidate, shared, more)),
+        comparisons=() if differences or is_mood else tuple(between_sessions(base, candidate, shared, more)),
         shared=tuple(case.id for case in cases),
         places=places,
     )

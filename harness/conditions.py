@@ -15,7 +15,11 @@ from harness.spec import Block, Variant
 
 # Would turn compiled variants into eager ones, or warm starts into cold ones, without a word.
 COMPILER_SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHINDUCTOR_FORCE_DISABLE_CACHES")
-WORKER = ("-m", "harness.worker")
+WORKER = (  # as `-m harness.worker` does it, but for the current folder, which Python 3.10 would look in first
+    "-c",
+    "import runpy, sys; sys.path[:] = filter(None, sys.path); "
+    "runpy.run_module('harness.worker', run_name='__main__', alter_sys=True)",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,10 @@ def new(label: str) -> Iterator[Path]:
         raise UserError(f"environment {label!r} is there already, with torch {found.torch}", remedy)
     if folder.exists():
         remove(label)
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise taken(label) from None
     with locked(label):
         try:
             yield folder
@@ -115,15 +118,23 @@ def new(label: str) -> Iterator[Path]:
             raise
 
 
+def taken(label: str) -> UserError:
+    """Return the error for an environment that is not ours now."""
+    return UserError(f"environment {label!r} is being made by another process", "wait for it to end")
+
+
 @contextmanager
 def locked(label: str) -> Iterator[None]:
     """Hold the lock of an environment's folder; raise UserError if another process is making it."""
-    handle = os.open(home() / label, os.O_RDONLY)
+    try:
+        handle = os.open(home() / label, os.O_RDONLY)
+    except FileNotFoundError:  # removed in this moment
+        raise taken(label) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"environment {label!r} is being made by another process", "wait for it to end") from None
+            raise taken(label) from None
         yield
     finally:
         os.close(handle)

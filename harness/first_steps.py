@@ -69,11 +69,13 @@ def check(launch: "Launch", case: Case, peer: Peer, reference: tuple[Path, str |
 
 
 def first_step(launch: "Launch", case: Case, peer: Peer) -> None:
-    """Run this process's first step, with the compile cache that launch 1 has filled."""
+    """Run this process's first step, with the compile cache that launch 1 has filled; with all lengths it saw there."""
     began = perf_counter()
-    reply = peer.ask("measure", launch.suite.timeout, steps=1, first=True)
-    started(launch, case, {**reply, "seconds": number_of(reply["wall"])})
-    launch.watch.add("warmup", perf_counter() - began - number_of(reply["wall"]))
+    steps = min(launch.cycle, launch.suite.checked_steps(case.workload))
+    reply = peer.ask("measure", launch.suite.timeout, steps=steps, first=True)
+    first = number_of(reply["wall"] if steps == 1 else reply["seconds"][0])
+    started(launch, case, {**reply, "seconds": first})
+    launch.watch.add("warmup", perf_counter() - began - first)
 
 
 def started(launch: "Launch", case: Case, reply: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from time import perf_counter
 from harness import environments, pythons
 from harness.environments import Environment
 from harness.errors import DISK, UserError
-from harness.labels import is_release
+from harness.labels import holds, is_release
 
 GIB = 2**30
 OLDEST = (1, 13)
@@ -52,6 +53,9 @@ def create(
         said = pythons.ask(str(environments.python_in(folder)))
         if reason := pythons.unfit(label, str(environments.python_in(folder)), said):
             raise UserError(f"environment {label!r} {reason[0]}", "it was removed; give another --torch or --python")
+        if not holds(torch.partition("+")[0], said["torch"]):
+            told = f"environment {label!r} was to hold torch {torch} and imports {said['torch']}"
+            raise UserError(told, "it was removed; unset PYTHONPATH, if another torch lies there")
         made = Environment(
             label=label,
             python=".".join(map(str, said["python"])),
@@ -129,7 +133,7 @@ def carry_out(command: Sequence[str], folder: Path, say: Say) -> None:
         return
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     for line in lines[-LINES:]:
-        say(f"| {line}")
+        say(f"| {without_password(line)}")
     tool = "uv" if Path(command[0]).name == "uv" else command[2]  # of `python -m venv` and `python -m pip`
     raise UserError(f"{tool} could not make environment {folder.name!r}, it was removed", remedy(done.stdout))
 
@@ -177,8 +181,13 @@ def room(folder: Path) -> float:
 
 
 def again(label: str, torch: str, python: str, index_url: str, extra: Sequence[str]) -> str:
-    """Return the command that makes an environment once more, without a password for the index."""
-    index_url = re.sub("//[^/]*@", "//", index_url)
+    """Return the command that makes an environment once more, without passwords."""
     options = {"--torch": torch, "--python": python, "--index-url": index_url}
-    given = [f"{option} {value}" for option, value in options.items() if value]
-    return " ".join(["tandem env create", label, *given, *(f"--with {one}" for one in extra)])
+    given = [word for option, value in options.items() if value for word in (option, value)]
+    further = [word for one in extra for word in ("--with", one)]
+    return without_password(shlex.join(["tandem", "env", "create", label, *given, *further]))
+
+
+def without_password(text: str) -> str:
+    """Return a text without what stands in URLs before the host."""
+    return re.sub(r"//[^/@\s]+@", "//", text)

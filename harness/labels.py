@@ -38,6 +38,12 @@ def making(label: str) -> str:
     return f"tandem env create {label} --torch {label if is_release(label) else 'VERSION'}"
 
 
+def holds(label: str, torch: str) -> bool:
+    """Tell whether a torch is what its label says, or the label says nothing of it."""
+    version = torch.partition("+")[0]
+    return not is_release(label) or version == label or version.startswith(f"{label}.")
+
+
 def is_release(label: str) -> bool:
     """Tell whether a label says which torch it stands for, such as `1.13.1`."""
     return re.fullmatch(r"\d+\.\d+(\.\d+)?", label) is not None

@@ -358,7 +358,7 @@ class Launch:
             return
         folder = self.recorder.path.resolve() / "traces" / case.id
         with self.watch("trace"):
-            steps = max(TRACED_STEPS, 1 + self.cycle)
+            steps = 1 + math.ceil((TRACED_STEPS - 1) / self.cycle) * self.cycle
             reply = peer.ask("trace", self.suite.timeout, steps=steps, folder=str(folder))
         actual = reply["attention_actual"]
         if "kernels_per_step" in reply:

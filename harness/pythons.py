@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.labels import asked, making
+from harness.labels import asked, holds, making
 from harness.spec import Suite
 
 OLDEST = (3, 10)  # what zones S and W are written for
@@ -73,6 +74,8 @@ def unfit(label: str, path: str, said: Mapping[str, Any]) -> tuple[str, str] | N
     if "error" in said:
         remedy = f"`{path} -m pip install 'numpy<2'`, if torch is older than 2.3"
         return f"has a torch that cannot use its NumPy {said['numpy']}: {said['error']}", remedy
+    if not holds(label, said["torch"]):
+        return f"({path}) holds torch {said['torch']}", "take a label that says what is in it"
     return None
 
 
@@ -99,4 +102,9 @@ def candidates(version: str) -> Iterator[str]:
         yield sys.executable
     yield from (str(Path(folder) / f"python{version}") for folder in os.environ.get("PATH", "").split(os.pathsep))
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    yield from map(str, sorted(pyenv.glob(f"{version}*/bin/python{version}"), reverse=True))
+    yield from map(str, sorted(pyenv.glob(f"{version}*/bin/python{version}"), key=by_number, reverse=True))
+
+
+def by_number(path: Path) -> list[int]:
+    """Return the numbers in a path, so that 3.10.13 comes after 3.10.9."""
+    return [int(number) for number in re.findall(r"\d+", str(path))]

@@ -163,11 +163,6 @@ def percent(value: float) -> int:
     return math.ceil(round(100 * value, 6))
 
 
-def share(value: float) -> str:
-    """Return a measured share as text."""
-    return f"{100 * value:.0f} %"
-
-
 def seconds(value: float) -> Quantity:
     """Return seconds as a cell."""
     return Quantity(estimate=estimate([value]), unit="s")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.traces.read import Trace, text_of
+from harness.traces.read import text_of
 from reports.document import Cell, Note
 from reports.traced import quantity
 
@@ -29,13 +29,23 @@ def profile_of(path: Path) -> Any:
     trace.EventTypeMap.update(dict.fromkeys(RUNTIME, trace.EventTypes.RUNTIME))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls pandas in ways of before
-        data = RunProfileData.from_json("worker", "span", json.loads(text_of(path)))
+        found = json.loads(text_of(path))
+        events = {"traceEvents": found} if isinstance(found, list) else found
+        data = RunProfileData.from_json("worker", "span", events)
         return RunGenerator("worker", "span", data).generate_run_profile()
 
 
-def kernel_columns(trace: Trace) -> tuple[tuple[str, ...], Mapping[str, tuple[Cell, ...]]]:
+def second_reading(path: Path) -> Any | None:
+    """Return torch-tb-profiler's profile, or None of a trace that it cannot read though it is one."""
+    try:
+        return profile_of(path)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
+def kernel_columns(profile: Any) -> tuple[tuple[str, ...], Mapping[str, tuple[Cell, ...]]]:
     """Return the headings of what it knows more of kernels, and kernel -> cells."""
-    table = profile_of(trace.path).kernel_table["data"]
+    table = profile.kernel_table["data"]
     names = [column["name"] for column in table["columns"]]
     known = [(names.index(name), *more) for name, more in MORE.items() if name in names]
     cells = {
@@ -45,9 +55,9 @@ def kernel_columns(trace: Trace) -> tuple[tuple[str, ...], Mapping[str, tuple[Ce
     return tuple(heading for _, heading, _, _ in known), cells
 
 
-def device_notes(trace: Trace) -> Iterator[Note]:
+def device_notes(profile: Any) -> Iterator[Note]:
     """Yield how busy it finds each GPU."""
-    summary = profile_of(trace.path).gpu_summary or []
+    summary = profile.gpu_summary or []
     told = [f"{item['title']} {item['value']}" for item in summary if item["title"] in SUMMARY]
     if told:
         yield Note(parts=(f"torch-tb-profiler: {', '.join(told)}",))

@@ -56,6 +56,8 @@ def answer(found: Between, names: Names) -> tuple[Cell, ...]:
             f"{who}: not comparable, they did not do the same: {named([item.field for item in found.differences])}",
         )
     judged = [item.judgement for item in found.comparisons if item.metric == "step_seconds"]
+    if found.places and not found.comparisons:
+        return (f"{who}: {between_what(found.places)}",)
     if not judged:
         return (f"{who}: nothing was measured in both",)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(item.verdict for item in judged).items())
@@ -78,7 +80,7 @@ def between_what(places: Sequence[Difference]) -> str:
     probes = [item.field.split(CALIBRATION)[1].removesuffix("_seconds") for item in places if CALIBRATION in item.field]
     fields = [item.field.split(": ")[-1] for item in places if CALIBRATION not in item.field]
     if not fields:
-        return f"no comparison of code, for the machine itself was not as fast in both ({named(probes)})"
+        return f"not comparable, the machine itself was not as fast in both ({named(probes)})"
     return f"machines or builds compared, not code ({named(fields)} differ)"
 
 

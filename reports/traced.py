@@ -70,18 +70,22 @@ class Traced:
 
 
 def traced_case(frame: Frame, case: Case) -> Traced:
-    """Read the trace of a run's case; raise UserError if it has none."""
+    """Read the trace of a run's case; raise UserError if it has none.
+
+    Where lengths vary it is alone, as the timed step is the mean over lengths and the traced one has one of them.
+    """
     files = list(trace_files(frame.run.path / "traces" / case.id))
     if not files:
         outcome = frame.outcome(case)
         reason = f"it is {outcome['status']}" if outcome["status"] != "ok" else "the run kept none"
         raise UserError(f"{case.id} has no trace: {reason}", "choose another case, or run it without --no-trace")
     found = {phase: frame.center(case, f"{phase}_seconds") for phase in PHASES}
+    is_one = case.workload.lengths == 1
     return traced(
         case.variant.name if len(frame.run.suite.blocks) == 1 else case.id,
         files[-1],
-        timed=frame.center(case, "step_seconds"),
-        observed={phase: seconds for phase, seconds in found.items() if seconds is not None},
+        timed=frame.center(case, "step_seconds") if is_one else None,
+        observed={phase: seconds for phase, seconds in found.items() if seconds is not None and is_one},
         hardware=frame.hardware(case),
     )
 

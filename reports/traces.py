@@ -7,26 +7,29 @@ from harness.traces.gaps import gaps_of
 from harness.traces.read import trace_files
 from reports.document import Cell, Chart, Document, Note, Section, Table
 from reports.frame import Frame
-from reports.plugin import device_notes, kernel_columns
+from reports.plugin import device_notes, kernel_columns, second_reading
 from reports.trace_memory import memory
 from reports.traced import FAR, SHOWN, Traced, quantity, traced_case
 
 FEW = 8
 Rows = tuple[tuple[Cell, ...], ...]
+APART = 0.03  # of two scales: the margin of a step time
 Item = Note | Table | Chart
 
 
 def document_of_run(frame: Frame) -> Document:
     """Return the report on all traces of a run: how far traced, observed and timed step agree."""
     cases = [case for case in frame.run.suite.cases if any(trace_files(frame.run.path / "traces" / case.id))]
-    found = [traced_case(frame, case) for case in cases]
+    found = [traced_case(frame, case) for case in cases if case.workload.lengths == 1]
     items: list[Item] = [
         Note(parts=("run `tandem trace RUN CASE` for one of them, `tandem trace RUN A B` for what differs",))
     ]
     if far := [item.name for item in found if abs(item.added) > FAR]:
         text = f"far from the timed steps, so that their shares tell little, are the traces of {', '.join(far)}"
         items.append(Note(parts=(f"{text}; run them again on a quieter machine",), kind="warning"))
-    if not found:
+    if len(found) < len(cases):
+        items.append(Note(parts=("where lengths vary a trace shows one of them: look at single ones",)))
+    if not cases:
         items = [Note(parts=("this run holds no traces; run without --no-trace",), kind="warning")]
     rows = tuple(
         (
@@ -88,6 +91,10 @@ def document_of_difference(base: Traced, other: Traced) -> Document:
     if change * as_traced < 0:
         remedy = "so the rows tell little; run both again on a quieter machine, or with more launches"
         told = ("as traced it takes", *more_or_less(as_traced), f"- the other way round than as timed -, {remedy}")
+        notes.append(Note(parts=told, kind="warning"))
+    if (apart := abs(other.scale / base.scale - 1)) > APART:
+        told = ("the two are scaled unlike: a row that takes as long in both traces differs here by",
+                quantity(apart, "share"), "of its time; read no less than that as a difference")  # fmt: skip
         notes.append(Note(parts=told, kind="warning"))
     tables = [difference("operator", base, other, base.operators, other.operators)]
     tables.append(difference("phase", base, other, base.phases, other.phases))
@@ -189,8 +196,11 @@ def kernels(item: Traced) -> Iterator[Item]:
     names = sorted(found, key=lambda name: -sum(found[name]))[:SHOWN]
     if not names:
         return
-    yield from device_notes(item.trace)
-    headings, more = kernel_columns(item.trace)
+    headings: tuple[str, ...] = ()
+    more: Mapping[str, tuple[Cell, ...]] = {}
+    if profile := second_reading(item.trace.path):
+        yield from device_notes(profile)
+        headings, more = kernel_columns(profile)
     rows = tuple(
         (
             name,

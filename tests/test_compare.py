@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 from made_run import RUNGS, compared, made_run, made_suite
 
-from harness.compare import BreakEven, Comparison, against_baselines, break_even, is_ladder, overall, rungs
+from harness.compare import (
+    BreakEven,
+    Comparison,
+    against_baselines,
+    break_even,
+    is_ladder,
+    overall,
+    rungs,
+    within_interpreters,
+)
 from harness.errors import UserError
 from harness.figures import figures
 from harness.spec import Block, Suite, Variant, Workload
@@ -129,6 +138,17 @@ def test_the_ladder_says_what_each_rung_gave(run: Run) -> None:
 def test_a_failed_rung_is_stepped_over(run: Run) -> None:
     broken = figures(with_outcome(run, "+compile", status="error", reason="no compiler"))
     assert ("+sdpa", "+fused") in {(item.baseline, item.candidate) for item in rungs(broken)}
+
+
+def test_where_interpreters_differ_each_is_compared_within_too(tmp_path: Path) -> None:
+    suite = made_suite((64,))
+    [block] = suite.blocks
+    labels = ("old", "new", "new", "old", "current")  # of v1, +sdpa, +compile, +fused and +bf16
+    variants = [replace(item, torch=label) for item, label in zip(block.variants, labels, strict=True)]
+    block = replace(block, variants=variants)
+    found = within_interpreters(block, figures(made_run(tmp_path, replace(suite, blocks=[block]))))
+    assert [(item.baseline, item.candidate) for item in found] == [("+sdpa", "+compile")]
+    assert found[0].judgement.verdict == "better"
 
 
 def test_variants_of_one_axis_are_no_ladder() -> None:

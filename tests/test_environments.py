@@ -201,6 +201,8 @@ def test_missing_environments_are_named_and_made_when_asked_for(place):
     assert "make it with `tandem env create 1.13.1 --torch 1.13.1`, or map it with `--python" in missing.stderr
     planned = place.tandem("run", "own.py", "--dry-run", "--create-envs")
     assert "unavailable: no interpreter '1.13.1': `tandem env create 1.13.1 --torch 1.13.1` makes it" in planned.stdout
+    misspelt = place.tandem("run", "own.py", "--create-envs", "--vary", "attention=sdpa,flsh")
+    assert "no attention 'flsh'" in misspelt.stderr
     assert environments.labels() == []
     made = place.tandem("run", "own.py", "--create-envs", "--quiet", "--no-trace")
     assert made.returncode == 0, made.stderr
@@ -213,6 +215,10 @@ def test_a_given_interpreter_counts_more_than_an_environment(place):
     done = place.tandem("run", "own.py", "--python", f"1.13.1={other}")
     assert done.returncode == 2
     assert f"interpreter '1.13.1' ({other}) is Python 3.8.1, and a worker needs 3.10 or newer" in done.stderr
+    newer = place.python_says({**SAYS, "torch": "2.13.0+cpu"})
+    misnamed = place.tandem("run", "own.py", "--python", f"1.13.1={newer}")
+    assert misnamed.returncode == 2
+    assert f"interpreter '1.13.1' ({newer}) holds torch 2.13.0+cpu" in misnamed.stderr
     twice = place.tandem("run", "own.py", "--python", f"1.13.1={other}", "--python", f"1.13.1={other}")
     assert "--python names '1.13.1' twice" in twice.stderr
 

@@ -206,6 +206,7 @@ BAD = {
     "a number": (b"1", "it holds no traceEvents"),
     "of a browser": (b'{"traceEvents": [{"ph": "X", "cat": "v8", "name": "f", "ts": 1, "dur": 1}]}', "no operator"),
     "no events": (b'{"traceEvents": []}', "no operator"),
+    "no time": (b'[{"ph": "X", "cat": "cpu_op", "name": "f"}]', "its event 1 has not the fields"),
     "numbers for events": (b"[1, 2]", "its event 1 has not the fields"),
     "a time that is text": (event(ts="now"), "has not the fields"),
     "a time that is none": (event(dur=None), "has not the fields"),
@@ -333,6 +334,7 @@ def test_a_trace_of_a_gpu_shows_its_kernels_with_what_torch_tb_profiler_knows(ta
         (["t.json"], "t.json is truncated"),
         (["t.json", "v1"], "a trace file is shown alone or against another"),
         (["made-run", "--tensorboard", "-o", "runs"], "runs exists; name a folder"),
+        (["made-run", "+sdpa", "--tensorboard"], "--tensorboard shows all cases"),
         (["made-run", "--tensorboard", "--port", "99999"], "port 99999 cannot be had"),
     ],
 )

@@ -78,7 +78,9 @@ def run(
             begun = None
         lacking = labels.lacking(asked, known)
         if create_envs and not dry_run:
-            known |= made_environments(lacking)
+            releases = [label for label in lacking if labels.is_release(label)]
+            load.check_names(asked, folders, [*known, *releases])  # before gigabytes are downloaded
+            known |= made_environments(releases)
         load.check_names(asked, folders, [*known, *(lacking if dry_run else ())])
         pythons.refuse(asked, known)
         marks: dict[str, Any] = {}
@@ -160,12 +162,17 @@ def stopped(error: OSError, recorder: "Recorder") -> Exception:
     return UserError(f"{error.strerror}: the run stopped, what it had measured is kept", remedy)
 
 
-def made_environments(lacking: Sequence[str]) -> dict[str, str]:
+def made_environments(releases: Sequence[str]) -> dict[str, str]:
     """Make the environments for labels that say which torch they stand for; return label -> interpreter."""
-    from harness.install import create
+    from harness import install
 
-    named = [label for label in lacking if labels.is_release(label)]  # another label is refused with the others unknown
-    return {label: str(create(label, label, say).path) for label in named}
+    for label in releases:
+        install.chosen("", install.release_of(label))  # a Python for each, before the first is made
+    try:
+        return {label: str(install.create(label, label, say).path) for label in releases}
+    except KeyboardInterrupt:
+        say("interrupted; nothing half-made is left")
+        sys.exit(exits.INTERRUPTED)
 
 
 def unfinished(name: str, runs: Path, suite: Optional[str], adjusted: Any) -> Path:

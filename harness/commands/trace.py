@@ -37,6 +37,8 @@ def trace(
 ) -> None:
     """Show where the time of a traced step went, or what differs between the steps of two cases."""
     if tensorboard:
+        if case is not None or format != "terminal":
+            raise UserError("--tensorboard shows all cases, and in TensorBoard", "leave CASE and --format out")
         open_tensorboard(run_path(run, runs), port, output)
         return
     if format not in FORMATS and not format.endswith(".py"):
@@ -58,7 +60,12 @@ def document(run: str, case: Optional[str], other: Optional[str], runs: Path) ->
         found = [traced(Path(name).name, Path(name)) for name in (run, case) if name]
     else:
         frame = frame_of(open_run(run_path(run, runs)))
-        found = [traced_case(frame, chosen(frame.run.suite.cases, name)) for name in (case, other) if name]
+        cases = [chosen(frame.run.suite.cases, name) for name in (case, other) if name]
+        if len(cases) > 1 and any(item.workload.lengths > 1 for item in cases):
+            raise UserError(
+                "a trace of varied lengths shows one of them", "compare cases of a run with --set lengths=1"
+            )
+        found = [traced_case(frame, item) for item in cases]
         if not found:
             return document_of_run(frame)
     return document_of_case(found[0]) if len(found) == 1 else document_of_difference(*found)

@@ -53,8 +53,6 @@ class Account:
     on_device: bool
     held: Sequence[tuple[Allocation, Place]]
     """Each change of memory, and where it happened."""
-    launched: Sequence[tuple[Span, Place]]
-    """Each kernel of the device, in order of time, and where it was launched."""
 
     @property
     def seconds(self) -> float:
@@ -109,7 +107,7 @@ def account_of(trace: Trace, step: Span | None = None) -> Account:
     held.sort(key=lambda item: item[0].at)
     launched = [(kernel, launch_place(kernel, places)) for kernel in trace.device]
     spent = on_device(step, launched) if trace.device else own
-    return Account(step=step, spent=dict(spent), on_device=bool(trace.device), held=held, launched=launched)
+    return Account(step=step, spent=dict(spent), on_device=bool(trace.device), held=held)
 
 
 def module_of(place: Place) -> str:

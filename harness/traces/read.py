@@ -71,7 +71,7 @@ class Trace:
 def read_trace(path: Path) -> Trace:
     """Read a trace; raise UserError if it is truncated, too large, no JSON, or of another tool."""
     events = events_of(path)
-    origin = next((event["ts"] for event in events if isinstance(event, dict) and event.get("ph") == "X"), 0)
+    origin = next((event.get("ts", 0) for event in events if isinstance(event, dict) and event.get("ph") == "X"), 0)
     spans: list[Span] = []
     device: list[Span] = []
     memory: list[Allocation] = []
@@ -181,5 +181,4 @@ def foreign(path: Path, why: str) -> NoReturn:
 
 def trace_files(folder: Path) -> Iterator[Path]:
     """Yield the traces in a folder of a case, the newest last."""
-    for pattern in ("*.pt.trace.json", "*.pt.trace.json.gz"):
-        yield from sorted(folder.glob(pattern))
+    yield from sorted(path for pattern in ("*.pt.trace.json", "*.pt.trace.json.gz") for path in folder.glob(pattern))

@@ -35,8 +35,10 @@ def found() -> dict[str, Any]:
     if not records and not sources:
         return {"counts": {}, "facts": {}}
     compiled, (generated, libraries) = compilations(records), kernels(sources)
+    # Before its records told, torch counted it among what it cannot do (2.0: "cache_size_limit reached").
+    refused = int(any("limit reached" in text for text in utils.counters.get("unimplemented", ()))) if utils else 0
     counts = {
-        "recompile_limits": len({row["place"] for row in compiled if row["outcome"] == TOO_OFTEN}),
+        "recompile_limits": max(len({row["place"] for row in compiled if row["outcome"] == TOO_OFTEN}), refused),
         "generated_kernels": sum(generated.values()),
         "library_kernels": sum(libraries.values()),
     }

@@ -132,13 +132,14 @@ class Session:
         and FLOP are means over all of them, and memory is that of the longest.
         """
         compiling, insight = compiler.counters(), insights.found()  # before the probes, which must not be counted
+        epoch = -(-EPOCH // self.cycle) * self.cycle  # whole rounds through the lengths
         with self.around():
             for index in self.take(message.get("settle", 0)):
                 self.step(index)
             phases = probes.phases(self.step, self.alternating(message["steps"]), self.device, self.cycle)
             if message.get("load"):
                 settle = self.take(message["settle"])
-                phases |= probes.loading(self.step, self.take(EPOCH), self.device, settle)
+                phases |= probes.loading(self.step, self.take(epoch), self.device, settle)
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(max(2, self.cycle)):
                     self.step(index)

@@ -60,10 +60,11 @@ def trace(
     make_anonymous(path)
     events = profiler.key_averages()
     kernels = [] if device.kind == "cpu" else kernel_names(path)
+    names = [event.key for event in events if not event.key.startswith(MARKS)]
     found = {
         "file": path.name,
         "operators": operators(events, traced),
-        "attention_actual": attention_seen([event.key for event in events] + kernels),
+        "attention_actual": attention_seen(names + kernels),
     }
     if device.kind == "cpu":
         return {**found, **outside(profiler.events(), traced)}

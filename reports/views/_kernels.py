@@ -154,8 +154,11 @@ def fastest(frame: Frame, point: Point, names: Sequence[str]) -> str | None:
     known = {name: seconds for name, seconds in timed.items() if seconds is not None}
     if not known:
         return None
-    best = min(known, key=lambda name: known[name])
-    verdicts = {name: judged(frame, *measured(frame, point, best, name)).verdict for name in known if name != best}
+    best, verdicts = "", {}
+    for best in sorted(known, key=lambda name: known[name]):  # a smaller mean may be of slower launches
+        verdicts = {name: judged(frame, *measured(frame, point, best, name)).verdict for name in known if name != best}
+        if "better" not in verdicts.values():
+            break
     alike, unsure = ([name for name in verdicts if verdicts[name] == verdict] for verdict in ("same", "unsure"))
     if unsure and len(unsure) == len(verdicts):
         return "cannot tell"

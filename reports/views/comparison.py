@@ -2,7 +2,7 @@
 
 import math
 
-from harness.compare import Comparison, rungs_together
+from harness.compare import Comparison, rungs_together, within_interpreters
 from harness.metrics import METRICS
 from harness.spec import Block, Case
 from harness.stats import Judgement
@@ -22,7 +22,8 @@ def view(frame: Frame) -> Section:
     blocks = [block for block in frame.run.suite.blocks if not is_kernel(block)]
     items: list[Note | Table | Chart] = [*answers(frame), *whole_ladder(frame)] if blocks else []
     for block in blocks:
-        items += [table(frame, block), *ladder(frame, block), *throughput(frame, block), *waterfall(frame, block)]
+        items += [table(frame, block), *ladder(frame, block), *within(frame, block)]
+        items += [*throughput(frame, block), *waterfall(frame, block)]
     return Section(title="Comparison", question=frame.run.suite.question, items=tuple(items))
 
 
@@ -172,6 +173,15 @@ def ladder(frame: Frame, block: Block) -> list[Table]:
         if rows
         else []
     )
+
+
+def within(frame: Frame, block: Block) -> list[Table]:
+    """Return what each variant gives over the first one in the same interpreter, where the baseline is in another."""
+    found = within_interpreters(block, frame.figures)
+    rows = tuple((item.candidate, item.baseline, Change(judgement=item.judgement, is_speed=True)) for item in found)
+    title = f"Within one interpreter: {block.name}"
+    columns = ("variant", "against", "speed")
+    return [Table(title=title, columns=columns, rows=rows, hardware=frame.hardware(*block.cases))] if rows else []
 
 
 def whole_ladder(frame: Frame) -> list[Chart]:

@@ -190,7 +190,7 @@ def crossing_table(frame: Frame, found: Sequence[Family], names: Sequence[str]) 
         for pair in combinations(names, 2)
         for item in crossings(frame, family, *pair)
     )
-    columns = ("attention", "kernels", "between lengths", "cross at about", "then faster")
+    columns = ("attention", "kernels", "between lengths", "cross at about, if even in between", "then faster")
     title = "Where one kernel overtakes another"
     return [Table(title=title, columns=columns, rows=rows, hardware=hardware(frame, found))] if rows else []
 
