@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -397,7 +398,7 @@ def test_tensorboard_is_served_on_this_machine_alone_until_interrupted(folder, t
     server = subprocess.Popen(
         [sys.executable, "-m", "harness.cli", "trace", str(folder), "--tensorboard", "--port", "0"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         address = re.search(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())[0]
@@ -411,7 +412,8 @@ def test_tensorboard_is_served_on_this_machine_alone_until_interrupted(folder, t
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0, server.stderr.read()
     finally:
-        server.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)  # its plug-in has processes of its own, which hold the pipes
         server.communicate()
     assert not list(temporary.glob("tandem-*"))
 
