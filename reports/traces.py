@@ -92,10 +92,10 @@ def document_of_difference(base: Traced, other: Traced) -> Document:
         remedy = "so the rows tell little; run both again on a quieter machine, or with more launches"
         told = ("as traced it takes", *more_or_less(as_traced), f"- the other way round than as timed -, {remedy}")
         notes.append(Note(parts=told, kind="warning"))
-    if (apart := abs(other.scale / base.scale - 1)) > APART:
-        told = ("the two are scaled unlike: a row that takes as long in both traces differs here by",
-                quantity(apart, "share"), "of its time; read no less than that as a difference")  # fmt: skip
-        notes.append(Note(parts=told, kind="warning"))
+    if (unlike := abs(other.scale / base.scale - 1)) > APART:
+        says = "the two are scaled unlike: a row that takes as long in both traces differs here by"
+        parts = (says, quantity(unlike, "share"), "of its time; read no less than that as a difference")
+        notes.append(Note(parts=parts, kind="warning"))
     tables = [difference("operator", base, other, base.operators, other.operators)]
     tables.append(difference("phase", base, other, base.phases, other.phases))
     if base.has_modules() and other.has_modules():
