@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from harness import stats
-from harness.compare import about, cautions, effects_of
-from harness.metrics import METRICS
+from harness.compare import cautions, judge_pair
 from harness.spec import Block, Case
 from harness.stats import Judgement
 from reports.frame import Frame
@@ -141,11 +139,7 @@ def measured(frame: Frame, point: Point, *backends: str) -> list[Case]:
 
 def judged(frame: Frame, base: Case, case: Case) -> Judgement:
     """Return the verdict on the time of one case against another of its block, paired launch by launch."""
-    metric, found = METRICS["step_seconds"], frame.figures
-    effects = effects_of(base, case, metric.name, found)
-    return stats.judge(
-        [*effects.values()], metric.margin, metric.better, about(metric.name, cautions(found, base, case))
-    )
+    return judge_pair(base, case, "step_seconds", frame.figures, cautions(frame.figures, base, case))
 
 
 def fastest(frame: Frame, point: Point, names: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from harness.spec import Block, Case
 from harness.stats import estimate
+from harness.traces.read import trace_files
 from reports.document import Chart, Link, Mark, Quantity, Section, Table
 from reports.frame import Frame
 
@@ -72,7 +73,7 @@ def traces(frame: Frame) -> list[Table]:
         (block.name, case.variant.name, Link(text=f"traces/{case.id}/{path.name}", target=path))
         for block in frame.run.suite.blocks
         for case in block.cases
-        for path in sorted((frame.run.path / "traces" / case.id).glob("*.json*"))
+        for path in trace_files(frame.run.path / "traces" / case.id)
     )
     return (
         [Table(title="Traces, in the run's folder", columns=("workload", "variant", "trace"), rows=rows)]
