@@ -27,6 +27,8 @@ def flat(commands: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield each command with its whole name; of a group, the commands in it."""
     for name, command in commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield name, command
             yield from ((f"{name} {inner}", found) for inner, found in flat(command.commands))
         else:
             yield name, command

@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 
 from harness import exits
-from harness.commands import baseline, env
+from harness.commands import baseline, env, hardware
 from harness.commands.compare import compare
 from harness.commands.doctor import doctor
 from harness.commands.explain import explain
@@ -31,6 +31,7 @@ for command in (run, gate, merge, compare, report, explain, trace, history, doct
     app.command()(command)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(env.app, name="env")
+app.add_typer(hardware.app, name="hardware")
 
 
 def main() -> NoReturn:

@@ -126,6 +126,8 @@ def overall(found: Figures) -> list[Overall]:
     """Return the step time over all blocks, for each variant that several of them compare with the same baseline."""
     pairs: dict[tuple[str, str], list[tuple[Case, Case]]] = {}
     for block in found.run.suite.blocks:
+        if block.workload.is_ceiling:  # precisions of a product, not ways of doing one work
+            continue
         for case in candidates(block):
             pairs.setdefault((block.baseline, case.variant.name), []).append((block.baseline_case, case))
     return [

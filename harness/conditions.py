@@ -10,6 +10,7 @@ from typing import Any
 from harness import checkpoint
 from harness.load import SHAPE, config, weights
 from harness.names import ROOT
+from harness.passport import Ceilings
 from harness.peer import Peer
 from harness.spec import Block, Variant
 
@@ -51,6 +52,8 @@ class Conditions:
     """Commit -> where it is checked out, for variants with a `revision`."""
     starts: Mapping[str, str] = field(default_factory=dict)
     """Block name -> folder of the checkpoint that was pretrained for it."""
+    passports: Mapping[str, Ceilings] = field(default_factory=dict)
+    """Fingerprint -> what that environment can do at most."""
     trace: bool = True
     worker: Sequence[str] = field(default_factory=lambda: WORKER)
 

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from harness.spec import Variant
 
 # Relative errors of outputs and losses, by number format: docs/measuring.md, "Correct first".
-TOLERANCE = {"fp64": 1e-4, "fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 5e-2, "bf16_pure": 5e-2}
+TOLERANCE = {
+    "fp64": 1e-4,
+    "fp32": 1e-4,
+    "tf32": 1e-2,
+    "fp16": 1e-2,
+    "bf16": 5e-2,
+    "bf16_pure": 5e-2,
+    "int8": 0.0,
+    "fp8": 5e-2,
+}
 
 # A gradient passes through the network twice and sums over the batch, so it gathers more rounding.
 GRADIENT_FACTOR = 4.0

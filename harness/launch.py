@@ -9,7 +9,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from harness import pace, sentinel
+from harness import pace, passport, sentinel
 from harness.conditions import Conditions
 from harness.correct import is_as_asked
 from harness.errors import UserError
@@ -179,6 +179,8 @@ class Launch:
             return
         finally:
             peer.kill()
+        if known := self.conditions.passports.get(found["fingerprint"]):
+            self.recorder.meta.setdefault("ceilings", {}).setdefault(place, asdict(known))
         earlier = self.recorder.environments.get(place, found)
         if earlier["fingerprint"] != found["fingerprint"]:
             message = f"interpreter {place!r} or its machine is not the one this run began with: {found['line']}"
@@ -289,7 +291,7 @@ class Launch:
         """Visit the cases in the planned order, one untimed step after each switch."""
         most = max((self.turn_steps[case] for case in self.cases), default=1)
         self.turn_steps = dict.fromkeys(self.cases, most)  # steps further from the switch are faster: the same for all
-        for turn in turns(self.suite, self.block, self.number):
+        for turn in turns(self.suite, [self.block], self.number):
             if case := self.cases.get(turn.case):
                 self.attempt(f"round {turn.round}", case, partial(self.visit, turn.round))
         for name in self.cases:
@@ -343,6 +345,10 @@ class Launch:
             reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS, settle=self.ahead, load=self.loads)
         refuse_strays(case, reply)
         self.put_all(case.id, reply["metrics"])
+        if peak := passport.of_run(self.recorder.meta, self.suite.environment(case.variant)).peak(
+            case.variant.precision
+        ):
+            self.put(case.id, "peak_flop_per_second", peak)
         if case.id in self.unchecked:
             self.recorder.fact(case.id, reply.get("facts", {}))
         if case.variant.compile != "none" and reply["metrics"].get("graphs") == 0:

@@ -14,6 +14,7 @@ from harness.store import checksum
 FIRST = ("loader", "memory_limit", "score_every")  # what other settings need, whatever the order they are given in
 
 SHAPE = ("batch", "length")
+NAMED = ("task", "model", "data")  # the fields of a workload that are names
 
 
 def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -> tuple[Suite, list[Path]]:
@@ -56,11 +57,19 @@ def made(named: names.Named) -> Suite:
     return suite
 
 
+def model_of(workload: Workload, folders: Sequence[Path]) -> names.Named:
+    """Return where a workload's model is defined: whose fields its settings are. A ceiling is its own."""
+    if workload.is_ceiling:
+        return names.find("ceiling", workload.task, folders)
+    return names.find("model", workload.model, folders)
+
+
 def check_names(suite: Suite, folders: Sequence[Path], known: Iterable[str]) -> None:
     """Raise UserError for the first task, model, size, attention, data or interpreter that nobody knows."""
     labels.check(suite, known)
     for block in suite.blocks:
-        names.find("task", block.workload.task, folders)
+        if not block.workload.is_ceiling:
+            names.find("task", block.workload.task, folders)
         names.find("data", block.workload.data, folders)
         for before in filter(None, [start.workload(block.workload)]):
             if names.find("model", before.model, folders).reads_weights or any(item.model for item in block.variants):
@@ -82,23 +91,23 @@ def config(workload: Workload, folders: Sequence[Path], moved: Callable[[Path], 
     A model that starts from a checkpoint has its size, which the worker reads. One whose `build` asks for them is also
     given the workload's batch and length.
     """
-    named = names.find("model", workload.model, folders)
+    named = model_of(workload, folders)
     named = replace(named, path=moved(named.path))
     sizes: Mapping[str, Mapping[str, Any]] = named.literal("SIZES", {})
-    size = None if workload.weights or named.reads_weights else workload.size
+    size = None if workload.weights or named.reads_weights or workload.is_ceiling else workload.size
     if size is not None and size not in sizes:
         raise unknown(f"size of model {workload.model!r}", size, sizes)
     known = fields_of(named)
     for key in workload.settings:
         if key not in known and named.parameters() is not None:
-            raise unknown(f"setting of model {workload.model!r}", key, known)
+            raise unknown(f"setting of {named.kind} {named.name!r}", key, known)
     shape = {name: getattr(workload, name) for name in SHAPE if name in (named.parameters() or ())}
     return {**(sizes[size] if size else {}), **workload.settings, **shape}
 
 
 def weights(workload: Workload, folders: Sequence[Path]) -> str:
     """Return the name of the checkpoint that a workload's model starts from, or nothing."""
-    named = names.find("model", workload.model, folders)
+    named = model_of(workload, folders)
     if named.reads_weights and not (named.argument or workload.weights):
         raise UserError(f"model {workload.model!r} needs a checkpoint", f"write {workload.model}:FOLDER_OR_ID")
     return named.argument or workload.weights
@@ -106,7 +115,7 @@ def weights(workload: Workload, folders: Sequence[Path]) -> str:
 
 def model_fields(workload: Workload, folders: Sequence[Path]) -> set[str]:
     """Return the fields that a workload's model can be configured by, without importing it."""
-    return fields_of(names.find("model", workload.model, folders))
+    return fields_of(model_of(workload, folders))
 
 
 def fields_of(named: names.Named) -> set[str]:
@@ -137,7 +146,7 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
         names.find(kind, name, folders)
         for block in suite.blocks
         for kind, name in (
-            *((kind, getattr(block.workload, kind)) for kind in ("task", "model", "data")),
+            *named_by(block.workload),
             *(
                 (kind, getattr(one, kind))
                 for one in filter(None, [start.workload(block.workload)])
@@ -148,6 +157,12 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
         )
     ]
     return {f"{one.kind} {one.name}": one.path for one in named}
+
+
+def named_by(workload: Workload) -> list[tuple[str, str]]:
+    """Return kind and name of what a workload names."""
+    kinds = {"ceiling": "task", "data": "data"} if workload.is_ceiling else {name: name for name in NAMED}
+    return [(kind, getattr(workload, field)) for kind, field in kinds.items()]
 
 
 def prepare_data(suite: Suite, folder: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -28,6 +28,7 @@ KINDS = {
     "model": Kind(folders=("suites/models",), function="build"),
     "attention": Kind(folders=("suites/attention",), function="attention"),
     "task": Kind(folders=("suites/pretraining", "suites/finetuning", "suites/kernels"), function="prepare"),
+    "ceiling": Kind(folders=("suites/ceilings",), function="prepare"),
     "data": Kind(folders=("suites/data",), function="prepare"),
     "suite": Kind(folders=("suites/definitions",), function="suite"),
     "format": Kind(folders=("reports/formats",), function="render"),
@@ -176,13 +177,13 @@ def located_folder(name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def listing(kind: str) -> list[Named]:
-    """Return every short name of `kind`, sorted; a task's name holds its folder."""
+    """Return every short name of `kind`, sorted; a task's or a ceiling's name holds its folder."""
     rule = KINDS[kind]
     paths = [path for folder in rule.folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_")]
     named = (
         Named(
             kind=kind,
-            name=f"{path.parent.name}/{path.stem}" if kind == "task" else path.stem,
+            name=f"{path.parent.name}/{path.stem}" if kind in ("task", "ceiling") else path.stem,
             path=path,
             function=rule.function,
             importable=".".join(path.relative_to(ROOT).with_suffix("").parts),

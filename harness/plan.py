@@ -1,7 +1,7 @@
 """The plan: every turn of a suite in order, seeded, so that it can be printed and repeated."""
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,30 +23,36 @@ def plan(suite: Suite) -> list[Turn]:
     """Return all turns: block by block, launch by launch, in each round every case once."""
     return [
         turn
-        for block in suite.blocks
+        for blocks in together(suite)
         for launch in range(1, suite.launches + 1)
-        for turn in turns(suite, block, launch)
+        for turn in turns(suite, blocks, launch)
     ]
 
 
-def turns(suite: Suite, block: Block, launch: int) -> list[Turn]:
+def together(suite: Suite) -> list[list[Block]]:
+    """Return the blocks in order, those whose cases take turns together: all ceilings, first; then each by itself."""
+    ceilings = [block for block in suite.blocks if block.workload.is_ceiling]
+    return [*filter(None, [ceilings]), *([block] for block in suite.blocks if block not in ceilings)]
+
+
+def turns(suite: Suite, blocks: Sequence[Block], launch: int) -> list[Turn]:
     """Return the turns of one launch: a random order of the cases, the next round the same mirrored.
 
     Mirroring gives each pair of cases both orders equally often, so that what a case leaves behind
     (cache contents, clock speed) does not favour its neighbour.
     """
-    draw = random.Random(f"{suite.seed}/{block.name}/{launch}")
-    cases = [case.id for case in block.cases]
+    draw = random.Random(f"{suite.seed}/{'/'.join(block.name for block in blocks)}/{launch}")
+    place = {case.id: block.name for block in blocks for case in block.cases}
     order: list[str] = []
     planned = []
     for number in range(1, suite.rounds + 1):
-        order = draw.sample(cases, len(cases)) if number % 2 else order[::-1]
-        planned += [Turn(block=block.name, launch=launch, round=number, case=case) for case in order]
+        order = draw.sample([*place], len(place)) if number % 2 else order[::-1]
+        planned += [Turn(block=place[case], launch=launch, round=number, case=case) for case in order]
     return planned
 
 
 # A first guess, before anything was measured, in seconds; seen on a 2-core machine with tiny models.
-STARTUP, COLD_COMPILE, WARM_COMPILE, EXTRAS, TURN, STEP = 4.0, 25.0, 5.0, 6.0, 0.1, 0.05
+STARTUP, COLD_COMPILE, WARM_COMPILE, EXTRAS, TURN, STEP, CEILING = 4.0, 25.0, 5.0, 6.0, 0.1, 0.05, 1.5
 SHORTEST_STEP, STEPS_OF_TURN, STEPS_OF_LAUNCH = 0.005, 3, 30
 """The least that a step takes; how many are in a turn with its settling, and in warming up and observing."""
 FLOP_PER_SECOND = 8e10  # of training, the attention's and the embeddings' not counted
@@ -83,6 +89,8 @@ def expected_launch(
     scores = len(block.workload.recipe.points(steps)) if steps else 0
     training = (steps + scores * SCORE[block.workload.task.startswith("finetuning/")]) * step
     variants = [case.variant for case in block.cases if case.id not in unavailable]
+    if block.workload.is_ceiling:
+        return CEILING * len(variants)
     return sum(training + expected_case(suite, variant, step, is_first=launch == 1) for variant in variants)
 
 

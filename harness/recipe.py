@@ -34,6 +34,8 @@ class Recipe:
     start: str = ""
     """Pretraining task whose result the model starts from, made once and kept; empty starts as `weights` says."""
     start_steps: int = 1000
+    start_learning_rate: float = 0.0
+    """Peak of the start's learning rate; 0 is that of `learning_rate`."""
     start_data: str = ""
     """What the start is trained on; empty is the workload's own data."""
     score_every: int = 0
@@ -55,7 +57,7 @@ class Recipe:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"recipe: {name} is {value!r}", f"give a whole number of {least} or more")
-        for name in ("learning_rate", "weight_decay", "clip", "label_smoothing"):
+        for name in ("learning_rate", "start_learning_rate", "weight_decay", "clip", "label_smoothing"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
                 raise UserError(f"recipe: {name} is {value!r}", "give a number of 0 or more")

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from harness import load, pace, start
+from harness import ceilings, load, pace, start
 from harness.conditions import Conditions
 from harness.errors import UserError
 from harness.fit import fit_block
@@ -45,8 +45,12 @@ def carry_out(
 ) -> None:
     """Measure every block until it is enough; each failure is an outcome, never an exception."""
     start = perf_counter() - recorder.meta["seconds"].get("total", 0.0)  # what an interrupted run has spent counts
-    for position, block in enumerate(suite.blocks):
-        blocks_left = len(suite.blocks) - position
+    probed = [block for block in suite.blocks if block.workload.is_ceiling]
+    if probed:
+        ceilings.measure(suite, probed, recorder, conditions, progress, watch)
+    others = [block for block in suite.blocks if block not in probed]
+    for position, block in enumerate(others):
+        blocks_left = len(others) - position
         if suite.fit:
             fit_block(suite, block, recorder, conditions, progress, watch)
             continue
@@ -165,6 +169,16 @@ def refuse_misfits(suite: Suite, conditions: Conditions) -> None:
             with suppress(CaseFailure):  # of the interpreter; the case will say it again
                 if misfit := ask_once(variant, suite.timeout, conditions, takes=recipe)["misfit"]:
                     raise UserError(misfit)
+
+
+def described(variant: Variant, timeout: float, conditions: Conditions) -> dict[str, Any]:
+    """Return what the machine and the device of a variant are; raise UserError where it cannot run here."""
+    try:
+        reply = ask_once(variant, timeout, conditions, describe=asdict(variant))
+    except CaseFailure as failure:
+        raise UserError(f"--device {variant.device}: {failure}", "give another device, or auto") from None
+    found: dict[str, Any] = reply["environment"]
+    return found
 
 
 def ask_once(variant: Variant, timeout: float, conditions: Conditions, **question: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Scalar = str | int | float | bool | None
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "compile": ("none", "default", "reduce-overhead", "max-autotune", "regional"),
-    "precision": ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"),
+    "precision": ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64", "int8", "fp8"),  # the last two of ceilings only
     "optimizer": ("loop", "foreach", "fused", "none"),
     "allocator": ("default", "keep"),
     "loader": ("none", "map", "iterable"),
@@ -28,7 +28,8 @@ class Workload:
     """What is done: the same bits (data, initial weights) for every variant of a block."""
 
     task: str
-    model: str
+    model: str = ""
+    """Empty for a ceiling: what the machine can do at most, apart from any model."""
     size: str | None = None
     batch: int = 8
     length: int = 128
@@ -44,8 +45,10 @@ class Workload:
     recipe: Recipe = Recipe()  # noqa: RUF009 it is frozen
 
     def __post_init__(self) -> None:
-        where = f"workload of {self.model!r}"
-        need_text(where, self, "task", "model", "data")
+        where = f"workload of {self.model or self.task!r}"
+        need_text(where, self, "task", "data")
+        if not isinstance(self.model, str):
+            raise UserError(f"{where}: model is {self.model!r}", "give a name")
         if not isinstance(self.weights, str):
             raise UserError(f"{where}: weights is {self.weights!r}", "give the folder of a checkpoint")
         for name in ("batch", "length", "accumulate"):
@@ -60,8 +63,15 @@ class Workload:
             raise UserError(f"{where}: padding is {self.padding!r}", "give a share between 0 and 0.5")
 
     @property
+    def is_ceiling(self) -> bool:
+        """Tell whether this is a probe of the machine, in `suites/ceilings`, rather than a model's work."""
+        return not self.model
+
+    @property
     def slug(self) -> str:
-        """A short readable name: model, size or checkpoint, batch and length."""
+        """A short readable name: model, size or checkpoint, batch and length; of a ceiling, its settings."""
+        if self.is_ceiling:
+            return slugify("-".join([stem(self.task), *(f"{key}={value}" for key, value in self.settings.items())]))
         weights = checkpoint_in(self.model) or self.weights
         size = weights.rstrip("/").split("/")[-1] or self.size
         return slugify("-".join(filter(None, (stem(self.model), size, f"b{self.batch}", f"l{self.length}"))))

@@ -35,14 +35,14 @@ def workload(asked: Workload) -> Workload | None:
     recipe = asked.recipe
     if not recipe.start:
         return None
-    names = ("learning_rate", "schedule", "weight_decay", "clip")
-    kept = {name: getattr(recipe, name) for name in names}
+    kept = {name: getattr(recipe, name) for name in ("schedule", "weight_decay", "clip")}
+    peak = recipe.start_learning_rate or recipe.learning_rate
     warmup = min(recipe.warmup, recipe.start_steps)
     return replace(
         asked,
         task=recipe.start,
         data=recipe.start_data or asked.data,
-        recipe=Recipe(steps=recipe.start_steps, warmup=warmup, **kept),
+        recipe=Recipe(steps=recipe.start_steps, learning_rate=peak, warmup=warmup, **kept),
         settings={name: value for name, value in asked.settings.items() if name != "classes"},
     )
 

@@ -31,3 +31,33 @@ class Work:
 
     `test` is what was held out, `validation` what may steer training, `train` as much of the training part. Called
     without gradients; raises UserError where the data have no such part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and how a ceiling is to be found, as `prepare(place, *, settings)` is told."""
+
+    device: Any
+    """The torch.device."""
+    precision: str
+    """As in `Variant.precision`; `DTYPES` of the task says what it makes of it."""
+    attention: Callable[..., Any]
+    """The variant's attention function."""
+    data: Mapping[str, Any]
+    """The manifest of the workload's data."""
+    effort: int
+    """How many times a CPU's work a step is to be, so that a GPU has something to do between two marks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """Something that keeps one part of a machine as busy as it can be."""
+
+    step: Callable[[], Any]
+    """Does it once; this alone is timed."""
+
+    amount: Mapping[str, float]
+    """How much a step is: {"flop": ...}, {"moved_bytes": ...} or {"calls": ...}."""
+
+    error: Callable[[], float] | None = None
+    """Computes the result's relative error against float64, where there is a result to be right or wrong."""

@@ -98,6 +98,7 @@ def result_of(frame: Frame) -> Result:
             "data": run.meta.get("data"),
             "started": run.meta.get("started"),
             "commit": run.meta.get("commit"),
+            **{name: run.meta[name] for name in ("measuring", "price_per_hour") if name in run.meta},
         },
         environments=run.environments,
         cases=tuple(case_result(frame, block, case) for block in run.suite.blocks for case in block.cases),

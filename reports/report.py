@@ -12,7 +12,7 @@ from harness.verdict import Ruling
 from reports.document import Cell, Change, Document, Note, Section, Table, filled
 from reports.frame import Frame, frame_of, result_of
 
-BRIEF = ("kernels", "comparison", "families", "fit", "outcomes", "warnings", "run")
+BRIEF = ("hardware", "kernels", "comparison", "shares", "families", "fit", "outcomes", "warnings", "run")
 """The views that a run ends with on a terminal."""
 BRIEF_GATE = ("gate", "outcomes", "warnings", "run")
 

@@ -19,7 +19,10 @@ from made_trace import step_events, write_trace
 OPERATORS = [{"name": "aten::mm", "seconds": 0.01, "calls": 4}]
 AMOUNTS = {"tokens": 1024, "samples": 8, "parameters": 1000}
 FACTS = {"device": "cpu", "threads": 2, "weights_sha256": "w", "batch_sha256": "b"}
-ENVIRONMENT = {"line": "scripted machine · torch 0.0", "fingerprint": "scripted", "calibration": {"gemm": 0.001}}
+ENVIRONMENT = {
+    "line": "scripted machine · torch 0.0", "fingerprint": "scripted", "calibration": {"gemm": 0.001}, "device": "cpu",
+    "cpu": "scripted", "cores_usable": 2,
+}  # fmt: skip
 
 
 def fail(how: str) -> dict:
@@ -44,6 +47,8 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         role = name.split()[-1]  # of a side of the gate: "v1 base"
         state |= {"line": lines.get(name) or lines.get(role, {}), "draw": random.Random(f"{name}{state['launch']}")}
         state |= {"size": message["workload"]}
+    if verb == "probe":
+        return probed(message, lines.get(message["variant"]["name"], {}), state)
     line = state.get("line", {})
     if verb == "measure" and any(state["size"][what] > most for what, most in line.get("fits", {}).items()):
         return fail("OutOfMemoryError")
@@ -84,6 +89,17 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         "write": {},
         "release": {"verb": "release"},
     }[verb]  # fmt: skip
+
+
+def probed(message: dict, line: dict, state: dict) -> dict:
+    wanted = line.get("fail", {})
+    state["probes"] = state.get("probes", 0) + 1
+    if wanted.get("verb") == "probe" and state["probes"] >= wanted.get("from_probe", 1):
+        return fail(wanted["how"])
+    seconds = [line.get("seconds", 0.05)] * message["steps"]
+    amount = line.get("amount", {"flop": 1e9})
+    told = {"metrics": amount, "device": "cpu", "errors": line.get("errors", {})}
+    return {**told, "seconds": seconds, "wall": sum(seconds), "state": {"celsius": 40.0}}
 
 
 def work(script: Path) -> None:

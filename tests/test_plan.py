@@ -32,7 +32,7 @@ def test_every_case_comes_once_a_round(variants, launches, rounds, seed):
 def test_every_second_round_mirrors_the_one_before(variants, seed):
     suite = suite_of(variants, rounds=6, seed=seed)
     for launch in (1, 2):
-        planned = turns(suite, suite.blocks[0], launch)
+        planned = turns(suite, suite.blocks, launch)
         rounds = [[turn.case for turn in planned if turn.round == number] for number in range(1, 7)]
         assert rounds[1::2] == [order[::-1] for order in rounds[::2]]
 

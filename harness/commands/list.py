@@ -13,6 +13,7 @@ LISTED = {
     "models": "model",
     "attention": "attention",
     "tasks": "task",
+    "ceilings": "ceiling",
     "metrics": "",
     "formats": "format",
 }

@@ -107,6 +107,7 @@ def measured(
     from dataclasses import replace
 
     from harness import gate
+    from harness.passport import kept
     from harness.progress import Progress
     from harness.revisions import checked_out
     from harness.run import carry_out, precise
@@ -120,7 +121,8 @@ def measured(
         signal.signal(ending, signal.default_int_handler)
     try:
         with checked_out({case.variant.revision for case in asked.cases} - {""}, recorder.work / "trees") as trees:
-            carry_out(asked, recorder, replace(conditions, trees=trees), progress, watch, is_enough)
+            conditions = replace(conditions, trees=trees, passports=kept(load.cache() / "passports"))
+            carry_out(asked, recorder, conditions, progress, watch, is_enough)
     except KeyboardInterrupt:
         status = "interrupted"
         recorder.interrupted(asked)

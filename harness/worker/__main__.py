@@ -55,6 +55,10 @@ def answerer() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
             return {"verb": "release"}
         if verb == "hello":
             return session.hello(message)
+        if verb == "probe":
+            from harness.worker.ceilings import Ceilings
+
+            return state.setdefault("ceilings", Ceilings()).probe(message)  # type: ignore[no-any-return]
         if verb == "build":
             state["session"] = session.Session(message)
             return state["session"].facts()  # type: ignore[no-any-return]

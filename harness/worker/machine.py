@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from harness.errors import Unavailable
+from harness.worker import energy
 from harness.worker.allocator import wishes
 from harness.worker.clock import timed
 from harness.worker.compiler import cpp_compiler
@@ -25,6 +27,17 @@ COMPARABLE = (  # what must be equal for absolute times to be comparable
     "threads", "allocator", "python", "torch", "torch_git", "compiler", "gpu", "gpu_memory_gib", "capability",
     "driver", "cuda", "cudnn",
 )  # fmt: skip
+INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "amx_bf16",
+    "amx_fp16",
+    "sve",
+)
 CALIBRATIONS = 7  # of each probe: about 0.3 s in all
 SYSTEM = Path("/sys/devices/system/cpu")
 
@@ -39,11 +52,16 @@ def describe(device: Device) -> dict[str, Any]:
         "device": device.kind,
         "cpu": cpu_name(),
         "cpu_revision": cpu_revision(),
+        "instructions": instructions(),
+        "caches": caches(),
+        "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or None,
+        "virtual": virtual(),
         "cores_physical": physical_cores(),
         "cores_logical": os.cpu_count(),
         "cores_usable": usable_cores(),
         "cpu_quota": cpu_quota(),
         "memory_gib": memory_gib(),
+        "memory_limit_gib": memory_limit_gib(),
         "governor": read(SYSTEM / "cpu0/cpufreq/scaling_governor"),
         "turbo": turbo(),
         "system": f"{platform.system()} {platform.release()}",
@@ -54,6 +72,7 @@ def describe(device: Device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "allocator": f"as set by {', '.join(wishes())}" if wishes() else "the system's",
         "compiler": compiler_version(),
+        "energy": energy_counter(device),
         **gpu(device),
     }
     chosen = json.dumps([facts.get(name) for name in COMPARABLE])
@@ -88,6 +107,35 @@ def cpu_revision() -> str | None:
     text = read(Path("/proc/cpuinfo")) or ""
     found = [re.search(rf"^{name}\s*: (\d+)$", text, re.M) for name in ("cpu family", "model", "stepping")]
     return "-".join(item[1] for item in found if item) or None
+
+
+def instructions() -> str | None:
+    """Return which of the instructions that matrix products use this processor has."""
+    found = re.search(r"^flags\s*: (.+)$", read(Path("/proc/cpuinfo")) or "", re.M)
+    have = [name for name in INSTRUCTIONS if found and name in found[1].split()]
+    return " ".join(have) or None
+
+
+def caches(folder: Path = SYSTEM / "cpu0/cache") -> str | None:
+    """Return the caches that the first core sees, such as `L1 32K, L2 1024K, L3 32768K`; instructions' left out."""
+    found = [
+        f"L{read(cache / 'level')} {read(cache / 'size')}"
+        for cache in sorted(folder.glob("index*"))
+        if read(cache / "type") != "Instruction"
+    ]
+    return ", ".join(found) or None
+
+
+def virtual() -> bool | None:
+    """Tell whether a hypervisor stands between this system and the processor, where the processor tells."""
+    flags = re.search(r"^flags\s*: (.+)$", read(Path("/proc/cpuinfo")) or "", re.M)
+    return "hypervisor" in flags[1].split() if flags else None
+
+
+def memory_limit_gib(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the memory that the container may take, or None where there is no limit."""
+    limit = read(root / "memory.max") or ""
+    return round(int(limit) / GIB, 2) if limit.isdigit() else None
 
 
 def physical_cores() -> int | None:
@@ -136,6 +184,15 @@ def torch_build() -> str:
 def compiler_version() -> str | None:
     """Return the first line that the C++ compiler says of itself."""
     return first_line(cpp_compiler(), "--version")
+
+
+def energy_counter(device: Device) -> str:
+    """Return what counts the energy, or why nothing does."""
+    try:
+        energy.counter(device)
+    except Unavailable as error:
+        return f"not counted: {error}"
+    return "NVML" if device.kind == "cuda" else "RAPL"
 
 
 def gpu(device: Device) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from harness.errors import Unavailable
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_SCALE = 2.0**10  # torch's 2**16 may overflow in the first steps, which it then skips: the check would fail
+OF_PRODUCTS = ("int8", "fp8")  # formats of matrix products, in which no model is trained here
 PARAMETERS = {"bf16_pure": torch.bfloat16, "fp64": torch.float64}
 
 

@@ -229,16 +229,20 @@ def flop(step: Any, lengths: int = 1) -> dict[str, float]:
     except ImportError:
         return {}
     counter = FlopCounterMode(display=False, custom_mapping=attention_formulas())
+    forward = 0
     try:
         with counter, step.autocast, uncompiled():
             for index in range(lengths):
+                before = counter.get_total_flops()
                 loss, _ = step.work.loss(step.model, step.work.batch(index))
+                forward += counter.get_total_flops() - before
                 loss.backward()
     except (TypeError, NotImplementedError):  # flex's refusal; the same loss has trained before
         return {}
     finally:
         step.optimizer.zero_grad(set_to_none=True)
-    return {"flop": counter.get_total_flops() * step.accumulate / lengths}
+    found = {"flop": counter.get_total_flops(), "forward_flop": forward}
+    return {name: count * step.accumulate / lengths for name, count in found.items()}
 
 
 def uncompiled() -> Any:

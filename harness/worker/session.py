@@ -3,7 +3,7 @@
 import hashlib
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 from harness import names
 from harness.errors import Unavailable, UserError
-from harness.worker import clock, compiler, insights, machine, precision, probes, reference, weights
+from harness.worker import clock, compiler, energy, insights, machine, precision, probes, reference, weights
 from harness.worker.ability import refusing, strays, try_attention, usable_device
 from harness.worker.allocator import keep_memory, limit_memory
 from harness.worker.loader import EPOCH, Loader
@@ -38,6 +38,8 @@ class Session:
         folders = [Path(folder) for folder in message["folders"]]
         attention = attention_of(self.variant, message)
         self.device = usable_device(self.variant, attention)
+        if self.variant["precision"] in precision.OF_PRODUCTS:
+            raise Unavailable(f"{self.variant['precision']} is a format of matrix products; no model is trained in it")
         if workload["accumulate"] > 1 and graphs_on_gpu(self.variant, self.device):
             raise Unavailable("CUDA graphs overwrite gradients that are accumulated (pytorch issue 169545)")
         limit_memory(message.get("memory_limit", 0), self.device)
@@ -147,6 +149,8 @@ class Session:
             self.take((-1 - self.index) % self.cycle)  # so that the second step is that of the longest batch
             peak |= probes.allocated_peak(self.step, self.take(2), self.device)
             parts, flop = probes.attribution(self.step), probes.flop(self.step, self.cycle)
+            with suppress(Unavailable):  # the environment says why there is no counter
+                parts |= energy.of_steps(lambda: self.step(self.take(1)[0]), self.device)
         if graphs_on_gpu(self.variant, self.device):  # replayed graphs use memory that no peak of the allocator shows
             del peak["memory_peak_bytes"]
         counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}

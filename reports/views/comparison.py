@@ -17,9 +17,9 @@ ORDER = 10
 def view(frame: Frame) -> Section:
     """Return the answer in sentences, then a table, the throughput and the ladder of each block.
 
-    Blocks of one attention alone are compared by `kernels`.
+    Blocks of one attention alone are compared by `kernels`, ceilings are told by `hardware`.
     """
-    blocks = [block for block in frame.run.suite.blocks if not is_kernel(block)]
+    blocks = [block for block in frame.run.suite.blocks if not (is_kernel(block) or block.workload.is_ceiling)]
     items: list[Note | Table | Chart] = [*answers(frame), *whole_ladder(frame)] if blocks else []
     for block in blocks:
         items += [table(frame, block), *ladder(frame, block), *within(frame, block)]
@@ -38,7 +38,7 @@ def answers(frame: Frame) -> list[Note]:
         )
         notes.append(says(where, over.candidate, over.baseline, best))
     for block in frame.run.suite.blocks:
-        if len(block.cases) > 1:
+        if len(block.cases) > 1 and not block.workload.is_ceiling:
             notes += [answer(frame, block), *quality_note(frame, block)]
     if frame.run.suite.seeds == 1 and frame.figures.stated(*frame.run.suite.cases):
         notes.append(Note(parts=("quality was scored from one seed, which establishes nothing: `--set seeds=5`",)))

@@ -1,0 +1,190 @@
+"""Ceilings: what a machine can do at most, measured launch by launch, those of one environment in one process."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from harness import names, pace, passport, sentinel
+from harness.conditions import Conditions
+from harness.correct import disagreement
+from harness.launch import Launch
+from harness.peer import CaseFailure, Peer
+from harness.plan import turns
+from harness.progress import Progress
+from harness.spec import Block, Case, Suite, Variant, Workload, slugify
+from harness.stopwatch import Stopwatch
+from harness.store import Recorder, read_rows
+from harness.wire import number_of
+
+LASTING_TURN_SECONDS = 1.0
+RATES = {"flop": "flop_per_second", "moved_bytes": "bytes_per_second"}
+Action = Callable[[Launch, Case], None]
+
+
+def measure(
+    suite: Suite, blocks: Sequence[Block], recorder: Recorder, conditions: Conditions, progress: Progress,
+    watch: Stopwatch,
+) -> None:  # fmt: skip
+    """Measure ceilings launch after launch; each failure is an outcome, never an exception."""
+    began, longest = perf_counter(), 0.0
+    for number in range(1, suite.launches + 1):
+        if all(recorder.is_done(block.name, number) for block in blocks):
+            continue
+        if not pace.fits_budget(perf_counter() - began, longest, suite.budget):
+            break
+        start = perf_counter()
+        Visits(suite, [Launch(suite, block, number, recorder, conditions, progress, watch) for block in blocks]).run()
+        longest = max(longest, perf_counter() - start)
+    for place in {suite.environment(case.variant) for block in blocks for case in block.cases}:
+        found = asdict(passport.ceilings(figures_of(suite, blocks, recorder, place), recorder.id))
+        recorder.meta.setdefault("ceilings", {})[place] = found
+    progress.block_done(blocks[-1])
+
+
+def figures_of(
+    suite: Suite, blocks: Sequence[Block], recorder: Recorder, place: str
+) -> Iterator[tuple[Workload, Variant, dict[str, float]]]:
+    """Yield the ceilings of an environment with their rates, from the rows written so far."""
+    values: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for name, launch, _, _, _, metric, value in read_rows(recorder.path / "samples.jsonl"):
+        values.setdefault((name, metric), {}).setdefault(launch, []).append(value)
+    for block in blocks:
+        for case in block.cases:
+            alike = suite.environment(case.variant) == place and recorder.outcomes[case.id]["status"] == "ok"
+            if alike and (times := values.get((case.id, "step_seconds"))):
+                seconds = median(map(median, times.values()))
+                amounts = {
+                    name: median(values[case.id, name].popitem()[1]) for name in RATES if (case.id, name) in values
+                }
+                yield block.workload, case.variant, {RATES[name]: amount / seconds for name, amount in amounts.items()}
+
+
+class Visits:
+    """One launch of ceilings: a fresh process for each environment, whose ceilings take turns with all others."""
+
+    def __init__(self, suite: Suite, launches: Sequence[Launch]) -> None:
+        self.suite, self.launches = suite, launches
+        self.peers: dict[str, Peer] = {}
+        self.steps: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Measure; whatever happens, no worker is left alive."""
+        try:
+            self.each("start", self.start)
+            self.each("warm up", self.warm_up)
+            self.rounds()
+            self.each("keep busy", self.keep_busy)
+        finally:
+            for peer in self.peers.values():
+                peer.kill()
+        for launch in self.launches:
+            for case in launch.cases:
+                launch.judge_quiet(case, launch.sentinels[case].shares())
+            launch.recorder.launch_done(launch.block.name, launch.number)
+        last = self.launches[-1]
+        last.progress.say(f"ceilings · launch {last.number}/{self.suite.launches} · {last.progress.time_left()}")
+
+    def each(self, what: str, action: Action) -> None:
+        """Do something with every ceiling in turn; one that fails ends, the others go on."""
+        for launch in self.launches:
+            for case in list(launch.cases.values()):
+                self.attempt(what, launch, case, action)
+
+    def attempt(self, what: str, launch: Launch, case: Case, action: Action) -> None:
+        """Do something with one ceiling, unless it has ended."""
+        if case.id not in launch.cases:
+            return
+        launch.progress.doing(launch.block, launch.number, case, what)
+        try:
+            action(launch, case)
+        except CaseFailure as failure:
+            launch.end(case, failure)
+
+    def start(self, launch: Launch, case: Case) -> None:
+        """Prepare a ceiling, and check its result, where it has one, against float64."""
+        launch.recorder.outcome(case.id, launch.block.name, "ok", None, launch.number)
+        with launch.watch("startup"):
+            launch.describe(case)
+        with launch.watch("build"):
+            reply = self.ask(launch, case, steps=1)
+        launch.put_all(case.id, reply["metrics"])
+        launch.recorder.fact(case.id, {"device": reply["device"]})
+        errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}
+        launch.put_all(case.id, errors)
+        if reason := disagreement(errors, [], case.variant.precision):
+            raise CaseFailure("wrong", reason)
+
+    def warm_up(self, launch: Launch, case: Case) -> None:
+        """Step until two windows of steps agree, or for as long as warming up may take."""
+        seconds: list[float] = []
+        with launch.watch("warmup"):
+            while not pace.is_steady(seconds, launch.facts(case.id)["device"]):
+                if pace.is_exhausted(seconds):
+                    remedy = "close what else runs on this machine, or read it as no more than a lower bound"
+                    launch.warn(case.id, "no steady state", "its time never settled", remedy)
+                    break
+                reply = self.ask(launch, case, steps=pace.next_warm_up(seconds))
+                seconds += map(number_of, reply["seconds"])
+        self.steps[case.id] = pace.steps_per_turn(median(seconds[-pace.WINDOW :]))
+
+    def rounds(self) -> None:
+        """Visit the ceilings in the planned order, one untimed step after each switch."""
+        owners = {case.id: (launch, case) for launch in self.launches for case in launch.block.cases}
+        for turn in turns(self.suite, [launch.block for launch in self.launches], self.launches[0].number):
+            launch, case = owners[turn.case]
+            if not lasting(launch, case):
+                self.attempt(f"round {turn.round}", launch, case, partial(self.visit, number=turn.round))
+
+    def keep_busy(self, launch: Launch, case: Case) -> None:
+        """Give a ceiling that is to last its turns on end; once, in the first launch."""
+        if (count := lasting(launch, case)) and launch.is_first:
+            steps = self.steps[case.id]
+            wall = number_of(self.ask(launch, case, steps=steps)["wall"])
+            self.steps[case.id] = max(1, math.ceil(steps * LASTING_TURN_SECONDS / wall))
+            for number in range(1, count + 1):
+                self.visit(launch, case, number=number, settle=0)
+
+    def visit(self, launch: Launch, case: Case, *, number: int, settle: int = 1) -> None:
+        """Take one turn."""
+        peer = self.peer(launch, case)
+        before = sentinel.look(peer.process.pid)
+        reply = self.ask(launch, case, settle=settle, steps=self.steps[case.id])
+        launch.sentinels[case.id].add(before, sentinel.look(peer.process.pid))
+        launch.watch.add("timed", number_of(reply["wall"]))
+        launch.turn += 1
+        seen = [("step_seconds", step, seconds) for step, seconds in enumerate(reply["seconds"])]
+        seen += [(name, 0, value) for name, value in reply["state"].items()]
+        launch.write(
+            [
+                (case.id, launch.number, number, launch.turn, step, metric, number_of(value))
+                for metric, step, value in seen
+            ]
+        )
+
+    def ask(self, launch: Launch, case: Case, **fields: Any) -> dict[str, Any]:
+        """Return the reply of the process that a ceiling lives in; it is told all, in case it has to begin anew."""
+        block, variant = launch.block, case.variant
+        told = {"case": case.id, "task": block.workload.task, "settings": dict(block.workload.settings)}
+        recipe = launch.conditions.recipe(block, variant, block.workload.seed)
+        told |= {name: recipe[name] for name in ("variant", "data", "folders")}
+        return self.peer(launch, case).ask("probe", self.suite.timeout, **told, **fields)
+
+    def peer(self, launch: Launch, case: Case) -> Peer:
+        """Return the process of a ceiling's environment: the one that is alive, or a new one."""
+        place = self.suite.environment(case.variant)
+        alive = self.peers.get(place)
+        if alive is None or alive.process.returncode is not None:
+            self.peers[place] = launch.peer(f"ceilings-{slugify(place)}", case.variant)
+            greeting = launch.conditions.greeting(case.variant)
+            self.peers[place].ask("hello", self.suite.timeout, **greeting)
+        return self.peers[place]
+
+
+def lasting(launch: Launch, case: Case) -> int:
+    """Return how many turns on end a ceiling is to be kept busy, 0 for one that takes turns with the others."""
+    turns_on_end: int = names.find("ceiling", case.workload.task, launch.conditions.folders).literal("TURNS", 0)
+    return turns_on_end

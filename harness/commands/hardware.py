@@ -1,0 +1,107 @@
+"""`tandem hardware`: what this machine can do at most, what Transformers reach of it, and how it compares."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from harness import load, passport
+from harness.commands.options import Format, Output, Runs, say
+from harness.commands.report import deliver, rendered
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.store import Run
+
+app = typer.Typer(invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None)
+TIMEOUT = 600.0
+SUITE = "suites.definitions.hardware"
+
+
+@app.callback()
+def hardware(
+    context: typer.Context,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer ceilings, no models: under 3 minutes on 2 cores.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")] = "auto",
+    price: Annotated[
+        Optional[float], typer.Option("--price-per-hour", help="What an hour of this machine costs, in any currency.")
+    ] = None,
+    runs: Runs = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure this machine's passport: ceilings, and the share of them that models reach."""
+    if context.invoked_subcommand is None:
+        measure(device, price, runs, quick=quick, quiet=quiet)
+
+
+def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, quiet: bool) -> None:
+    """Measure a hardware suite, keep its passport for later runs, and print it."""
+    from harness.commands.run import created, leave, measured
+    from harness.conditions import Conditions
+    from harness.run import described
+    from harness.spec import Variant
+    from harness.stopwatch import Stopwatch
+
+    if price is not None and price <= 0:
+        raise UserError(f"--price-per-hour is {price:g}", "give what an hour costs, above 0")
+    watch = Stopwatch()
+    with watch("prepare"):
+        folders = [Path.cwd()]
+        one = Variant(name="fp32", device=device)
+        kind = described(one, TIMEOUT, Conditions(data={}, configs={}, folders=folders))["device"]
+        name = "hardware_quick" if quick else SUITE if kind == "cpu" else f"{SUITE}:accelerated"
+        asked, _ = load.load(name, settings=[f"device={device}"])
+        load.check_names(asked, [], ["current"])
+        configs = {block.name: load.config(block.workload, []) for block in asked.blocks}
+        data = load.prepare_data(asked, load.cache() / "data", [])
+        marks = {"measuring": passport.MEASURING, "price_per_hour": price}
+        recorder = created(runs, asked, data, [], marks)
+        conditions = Conditions(data=data, configs=configs, folders=folders)
+    run = measured(asked, recorder, conditions, watch, quiet=quiet)
+    if run.meta["status"] == "complete":
+        keep(run)
+    leave(run)
+
+
+def keep(run: "Run") -> None:
+    """Keep the passport of a run for later ones on this machine."""
+    from reports.report import document_of
+
+    report = rendered(document_of([run]), "json")
+    for fingerprint in {facts["fingerprint"] for facts in run.environments.values()}:
+        passport.keep(report, fingerprint, load.cache() / "passports")
+    say("kept as this machine's passport: later runs on it tell their share of the peak (MFU)")
+
+
+@app.command()
+def compare(
+    passports: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PASSPORT...", help="Runs of `tandem hardware`, or their reports in JSON; at least two."
+        ),
+    ],
+    format: Format = "terminal",
+    output: Output = None,
+) -> None:
+    """Compare machines by their passports: ceilings, models, price and energy, as ratios to the first."""
+    from reports.hardware import document_of as comparison
+
+    if len(passports) < 2:
+        raise UserError("one passport alone compares with nothing", "give two or more")
+    deliver(comparison([opened(path) for path in passports]), format, output)
+
+
+def opened(path: Path) -> "dict[str, Any]":
+    """Return the report of a passport: a file, or a run's folder."""
+    if not path.is_dir():
+        return passport.read(path)
+    import json
+
+    from harness.store import open_run
+    from reports.report import document_of
+
+    report: dict[str, Any] = json.loads(rendered(document_of([open_run(path)]), "json"))
+    return passport.checked(report, path)

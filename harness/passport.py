@@ -1,0 +1,123 @@
+"""A passport: the ceilings of a machine, as a run of a hardware suite measured them, and what follows from them.
+
+A passport on disk is the JSON report of such a run. Those of this machine are kept in the cache folder by fingerprint,
+and tell each later run on it what its peak is.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.spec import Variant, Workload, construct, workload_from
+
+REPORT_FORMAT = 1  # of `tandem report --format json`
+MEASURING = 1
+"""Version of how ceilings are measured: figures of another are not compared."""
+HINT = "make one with `tandem hardware`, then `tandem report RUN --format json -o FILE`"
+SAME_PEAK = {"bf16_pure": "bf16"}
+"""Precision -> that of the products it consists of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceilings:
+    """What an environment can do at most."""
+
+    peaks: Mapping[str, float]
+    """Precision -> the most FLOP/s that any of its matrix products reached."""
+    bandwidths: Sequence[tuple[float, float]]
+    """(bytes of the working set, the most bytes/s that any operation on it reached), by size."""
+    passport: str
+    """The run that they are from."""
+
+    def peak(self, precision: str) -> float | None:
+        """Return the FLOP/s that bound a case of this precision, or None where they were not measured."""
+        return self.peaks.get(SAME_PEAK.get(precision, precision))
+
+    def bandwidth(self, size: float) -> float | None:
+        """Return the bytes/s that bound what touches `size` bytes: the most of any working set of at least that size.
+
+        Of one that is larger than all measured, that of the largest.
+        """
+        rates = [rate for measured, rate in self.bandwidths if measured >= size]
+        return max(rates) if rates else (self.bandwidths[-1][1] if self.bandwidths else None)
+
+
+def ceilings(found: Iterable[tuple[Workload, Variant, Mapping[str, float]]], passport: str) -> Ceilings:
+    """Return the ceilings that cases with their figures amount to."""
+    peaks: dict[str, float] = {}
+    bandwidths: dict[float, float] = {}
+    for workload, variant, figures in found:
+        if workload.task == "ceilings/matmul" and (rate := figures.get("flop_per_second")):
+            peaks[variant.precision] = max(rate, peaks.get(variant.precision, 0.0))
+        if workload.task == "ceilings/memory" and (rate := figures.get("bytes_per_second")):
+            size = float(str(workload.settings["size"]))
+            bandwidths[size] = max(rate, bandwidths.get(size, 0.0))
+    return Ceilings(peaks=peaks, bandwidths=sorted(bandwidths.items()), passport=passport)
+
+
+def of_run(meta: Mapping[str, Any], place: str) -> Ceilings:
+    """Return the ceilings that a run's own facts hold for one of its environments; empty ones where they hold none."""
+    data = meta.get("ceilings", {}).get(place, {"peaks": {}, "bandwidths": [], "passport": ""})
+    bandwidths = [(float(size), float(rate)) for size, rate in data["bandwidths"]]
+    return Ceilings(peaks=data["peaks"], bandwidths=bandwidths, passport=data["passport"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the JSON report of a hardware run; raise UserError if that is not what is there."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no passport: {error}", HINT) from None
+    return checked(report, path)
+
+
+def checked(report: Any, path: Path) -> dict[str, Any]:
+    """Return a report that is a passport's; raise UserError for any other."""
+    if not isinstance(report, dict) or not {"format", "run", "cases", "environments"} <= report.keys():
+        raise UserError(f"{path} is no passport: not the report of one run", HINT)
+    if report["format"] > REPORT_FORMAT:
+        raise UserError(f"{path} has format {report['format']}, newer than {REPORT_FORMAT}", "update torch-tandem")
+    if report["run"].get("measuring") is None:
+        raise UserError(f"{path} is no passport: its run is not of `tandem hardware`", HINT)
+    return report
+
+
+def kept(folder: Path) -> dict[str, Ceilings]:
+    """Return fingerprint -> ceilings of each environment with a passport in `folder`."""
+    found: dict[str, Ceilings] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            report = read(path)
+        except UserError:  # of a newer Tandem, perhaps: no passport, no MFU
+            continue
+        if report["run"]["measuring"] == MEASURING:
+            for place, environment in report["environments"].items():
+                found[environment["fingerprint"]] = ceilings(of_place(report, place), report["run"]["id"])
+    return found
+
+
+def of_place(report: Mapping[str, Any], place: str) -> list[tuple[Workload, Variant, Mapping[str, float]]]:
+    """Return the ceilings of a passport that were measured in one of its environments."""
+    return [
+        (
+            workload_from(case["workload"]),
+            construct(Variant, case["variant"]),
+            {name: figure["center"] for name, figure in case["metrics"].items()},
+        )
+        for case in report["cases"]
+        if not case["workload"]["model"] and case["facts"].get("environment") == place
+    ]
+
+
+def keep(report: str, fingerprint: str, folder: Path) -> Path:
+    """Write a passport where later runs on this machine find it; the one before it is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{fingerprint}.json"
+    temporary = path.with_suffix(".new")
+    temporary.write_text(report, encoding="utf-8")
+    os.replace(temporary, path)
+    return path

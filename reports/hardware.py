@@ -1,0 +1,144 @@
+"""Machines side by side: their passports' ceilings and models, as ratios to the first, and speed against price."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.errors import UserError
+from harness.metrics import METRICS
+from harness.spec import Case, Variant, construct, workload_from
+from harness.stats import Estimate
+from reports.document import Cell, Chart, Document, Mark, Note, Quantity, Section, Table, filled
+
+RATES = ("flop_per_second", "bytes_per_second", "call_seconds")
+SPEED = "tokens_per_second"
+SHARE = 0.05  # docs/measuring.md, "Across runs": by as much two sessions of one machine may differ
+Report = Mapping[str, Any]
+
+
+def document_of(reports: Sequence[Report]) -> Document:
+    """Return the passports side by side; raise UserError where they were not measured in the same way."""
+    versions = {report["run"]["measuring"] for report in reports}
+    if len(versions) > 1:
+        told = ", ".join(f"{report['run']['id']} by version {report['run']['measuring']}" for report in reports)
+        raise UserError(f"these passports were measured in different ways: {told}", "measure the older ones again")
+    names = labels(reports)
+    found = [rates(report) for report in reports]
+    section = Section(
+        title="Machines", question="Which machine does more, and at what price?",
+        items=(*summary(names, found), *tables(names, found, reports), *pareto(names, found, reports)),
+    )  # fmt: skip
+    return Document(title="hardware", question=section.question, sections=(section,))
+
+
+def labels(reports: Sequence[Report]) -> list[str]:
+    """Return a name for each machine: its device, with a number where two have the same."""
+    plain = [device(report) for report in reports]
+    return [name if plain.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(plain, 1)]
+
+
+def device(report: Report) -> str:
+    """Return the name of what a passport is of: the GPU, or the processor with its cores."""
+    facts = next(iter(report["environments"].values()))
+    return str(facts.get("gpu") or f"{facts['cpu']}, {facts['cores_usable']} cores")
+
+
+def line(report: Report) -> str:
+    """Return the hardware line of a passport."""
+    return str(next(iter(report["environments"].values()))["line"])
+
+
+def rates(report: Report) -> dict[tuple[str, str], Quantity]:
+    """Return (what, variant) -> its rate: of each ceiling, and of each model in tokens a second."""
+    found: dict[tuple[str, str], Quantity] = {}
+    for item in report["cases"]:
+        case = Case(workload=workload_from(item["workload"]), variant=construct(Variant, item["variant"]))
+        for metric in RATES if case.workload.is_ceiling else (SPEED,):
+            if (figure := item["metrics"].get(metric)) and item["outcome"] == "ok":
+                found[case.workload.slug, case.variant.name] = quantity(figure, metric)
+                break
+    return found
+
+
+def quantity(figure: Mapping[str, Any], metric: str) -> Quantity:
+    """Return a figure of a JSON report."""
+    ends = (math.nan if figure[end] is None else float(figure[end]) for end in ("center", "low", "high"))
+    center, low, high = ends
+    return Quantity(estimate=Estimate(center=center, low=low, high=high, n=figure["n"]), unit=METRICS[metric].unit)
+
+
+def ratio(base: Quantity, other: Quantity) -> Quantity:
+    """Return how many times as much another is; its interval as that of two independent sessions, in logarithms."""
+    center = math.log(other.estimate.center / base.estimate.center)
+    half = math.hypot(*(half_width(item.estimate) for item in (base, other)))
+    low, high = math.exp(center - half), math.exp(center + half)
+    return Quantity(estimate=Estimate(center=math.exp(center), low=low, high=high, n=other.estimate.n), unit="x")
+
+
+def half_width(estimate: Estimate) -> float:
+    """Return half of an interval in logarithms; NaN where there is none."""
+    return (math.log(estimate.high) - math.log(estimate.low)) / 2 if estimate.low > 0 else math.nan
+
+
+def summary(names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quantity]]) -> list[Note]:
+    """Return how many figures of each machine are more than the first's by more than sessions of one machine differ."""
+    notes = []
+    for name, own in list(zip(names, found, strict=True))[1:]:
+        shared = [ratio(found[0][key], own[key]) for key in own if key in found[0]]
+        more = sum(item.estimate.low > 1 + SHARE for item in shared)
+        less = sum(item.estimate.high < 1 - SHARE for item in shared)
+        told = f"{name} against {names[0]}: {more} of {len(shared)} figures are higher, {less} lower, the others within"
+        notes.append(Note(parts=(f"{told} {SHARE:.0%} or what their intervals allow",), kind="answer"))
+    return notes
+
+
+def tables(
+    names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quantity]], reports: Sequence[Report]
+) -> list[Table]:
+    """Return a table a unit: each figure of each machine, and its ratio to the first."""
+    keys = list(dict.fromkeys(key for own in found for key in own))
+    units = dict.fromkeys(quantity.unit for own in found for quantity in own.values())
+    columns = ("what", "variant", *names, *(f"{name}, times the first" for name in names[1:]))
+    made = []
+    for unit in units:
+        rows: list[tuple[Cell, ...]] = []
+        for key in keys:
+            values = [own.get(key) for own in found]
+            if any(value is not None and value.unit == unit for value in values):
+                first = values[0]
+                ratios = [ratio(first, value) if first and value else None for value in values[1:]]
+                rows.append((*key, *values, *ratios))
+        title = {"FLOP/s": "Products and attention", "B/s": "Memory, transfers, disk", "s": "Calls"}.get(unit, "Models")
+        lines = tuple(map(line, reports))
+        made.append(filled(Table(title=title, columns=columns, rows=tuple(rows), hardware=lines)))
+    return made
+
+
+def pareto(
+    names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quantity]], reports: Sequence[Report]
+) -> list[Chart]:
+    """Return speed against price for each model that machines with a price have in common."""
+    priced = [
+        (name, own, price)
+        for name, own, report in zip(names, found, reports, strict=True)
+        if (price := report["run"].get("price_per_hour"))
+    ]
+    models = dict.fromkeys(key for _, own, _ in priced for key, value in own.items() if value.unit == "tokens/s")
+    return [
+        Chart(
+            kind="points",
+            title=f"Speed against price: {model}, {variant}",
+            text="Tokens a second of each machine against what an hour of it costs",
+            at="price of an hour",
+            value="tokens a second",
+            unit="tokens/s",
+            marks=tuple(
+                Mark(at=float(price), value=own[model, variant].estimate.center, series="machines", name=name)
+                for name, own, price in priced
+                if (model, variant) in own
+            ),
+            hardware=tuple(map(line, reports)),
+        )
+        for model, variant in models
+        if len(priced) > 1
+    ]

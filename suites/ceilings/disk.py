@@ -1,0 +1,30 @@
+"""Reading a training text from the disk itself, or from the pages that the system keeps of it in memory."""
+
+import mmap
+import os
+from pathlib import Path
+
+from harness.errors import Unavailable
+from harness.work import Ceiling, Place
+
+CHUNK = 2**20
+
+
+def prepare(place: Place, *, direct: bool = True) -> Ceiling:
+    """Return a pass over the workload's training text in chunks of 1 MiB; `direct` leaves the system's cache out."""
+    path = Path(place.data["train"])
+    if direct and not hasattr(os, "O_DIRECT"):
+        raise Unavailable("this system cannot read past its cache (O_DIRECT): no rate of the disk itself")
+    try:
+        file = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
+        size = os.fstat(file).st_size // CHUNK * CHUNK
+        buffer = mmap.mmap(-1, CHUNK)  # page-aligned, as direct reading needs it
+        os.preadv(file, [buffer], 0)
+    except OSError as error:
+        raise Unavailable(f"the folder of the data cannot be read past the cache: {error.strerror}") from error
+
+    def step() -> None:
+        for offset in range(0, size, CHUNK):
+            os.preadv(file, [buffer], offset)
+
+    return Ceiling(step=step, amount={"moved_bytes": float(size)})

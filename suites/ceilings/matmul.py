@@ -1,0 +1,79 @@
+"""A matrix product, (rows, inner) x (inner, columns), in any precision that the device multiplies in."""
+
+from collections.abc import Callable
+from itertools import cycle
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from harness.errors import Unavailable
+from harness.work import Ceiling, Place
+
+DTYPES = {
+    "fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16,
+    "bf16": torch.bfloat16, "bf16_pure": torch.bfloat16, "int8": torch.int8,
+}  # fmt: skip
+WORK = 2e9
+"""FLOP of a step on a CPU, at least: some 10 ms, beside which calling and timing count for nothing."""
+COLD_BYTES = 2**28  # more than the caches of today's processors hold
+CHECKED = 16  # rows whose result is computed in float64, too
+
+
+def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = False) -> Ceiling:
+    """Return products of one pair of random matrices, or with `cold` of as many as no cache holds."""
+    multiply, dtype = product(place.precision), dtype_of(place.precision)
+    shapes = (rows, inner), (inner, columns)
+    size = torch.empty((), dtype=dtype).element_size() * (rows * inner + inner * columns)
+    count = ceil(COLD_BYTES / size) + 1 if cold else 1
+    generator = torch.Generator().manual_seed(0)  # on the CPU: the same numbers everywhere
+    pairs = [[drawn(shape, dtype, generator).to(place.device) for shape in shapes] for _ in range(count)]
+    if place.precision == "fp8":  # the tensor cores take the second matrix column by column
+        pairs = [[a, b.t().contiguous().t()] for a, b in pairs]
+    following, repeats = cycle(pairs), ceil(WORK * place.effort / (2 * rows * inner * columns))
+
+    def step() -> Tensor:
+        for _ in range(repeats):
+            result = multiply(*next(following))
+        return result
+
+    def error() -> float:
+        a, b = pairs[0]
+        found = multiply(a, b)[:CHECKED].to("cpu", torch.float64)
+        expected = a[:CHECKED].to("cpu", torch.float64) @ b.to("cpu", torch.float64)
+        return float((found - expected).norm() / expected.norm())
+
+    return Ceiling(step=step, amount={"flop": 2.0 * rows * inner * columns * repeats}, error=error)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Return the number format of a precision's operands; raise Unavailable if this torch has none."""
+    if precision == "fp8":
+        if not hasattr(torch, "float8_e4m3fn"):
+            raise Unavailable(f"float8 needs torch 2.1 or newer; this is {torch.__version__}")
+        return torch.float8_e4m3fn
+    return DTYPES[precision]
+
+
+def drawn(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Return random numbers: zeros, or the same numbers again, would let a processor save power."""
+    if dtype == torch.int8:
+        return torch.randint(-128, 128, shape, dtype=dtype, generator=generator)
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def product(precision: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what multiplies two matrices of a precision; int8 into int32, fp8 into bfloat16."""
+    if precision == "int8":
+        if not hasattr(torch, "_int_mm"):
+            raise Unavailable(f"int8 products need torch 2.1 or newer; this is {torch.__version__}")
+        return torch._int_mm
+    if precision == "fp8":
+        return scaled
+    return torch.mm
+
+
+def scaled(a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of two float8 matrices, both with a scale of 1."""
+    one = torch.ones((), device=a.device)
+    return torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)

@@ -1,0 +1,369 @@
+"""Ceilings and passports: that each does the work it counts, how they are measured, and what follows from them."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from test_run import Bench, alive_workers, outcomes
+
+from harness import names, passport
+from harness.correct import TOLERANCE
+from harness.errors import Unavailable, UserError
+from harness.passport import Ceilings, ceilings
+from harness.spec import Variant, Workload
+from harness.stats import Estimate
+from harness.work import Place
+from harness.worker import ceilings as working
+from harness.worker import energy
+from harness.worker.device import Device
+from reports.document import Quantity
+from reports.frame import frame_of
+from reports.hardware import document_of, ratio
+from reports.views import shares
+from suites.attention import sdpa
+from suites.ceilings import calls, matmul, memory, transfer
+
+SUITE = '''
+"""Ceilings for scripted workers, then a model."""
+from harness.spec import Block, Suite, Variant, Workload
+
+def ceiling(task, names, **settings):
+    variants = [Variant(name=name, threads=1 if name == "one thread" else None) for name in names]
+    return Block(workload=Workload(task="ceilings/" + task, settings=settings), variants=variants)
+
+def suite():
+    model = Workload(task="pretraining/causal_lm", model="gpt", size="tiny", batch=2, length=16)
+    product = dict(rows=64, inner=64, columns=64)
+    how = dict(launches=2, rounds=4, timeout=20, quality_steps=0)
+    return Suite(name="scripted", question="what can it do?", **how, blocks=[
+        Block(workload=model, variants=[Variant(name="a")]),
+        ceiling("matmul", ["product", "one thread"], **product),
+        *(ceiling("memory", ["memory"], operation="triad", size=size) for size in (2**20, 2**28)),
+        ceiling("sustained", ["sustained"], **product),
+    ])
+'''
+SCRIPT = {
+    "a": {"seconds": 0.1, "observed": {"flop": 2e9, "forward_flop": 0.7e9, "forward_seconds": 0.03,
+          "backward_seconds": 0.06, "optimizer_seconds": 0.01, "memory_parameters_bytes": 1e6,
+          "memory_gradients_bytes": 1e6, "memory_optimizer_bytes": 2e6, "memory_activations_bytes": 4e6}},
+    "product": {"seconds": 0.02, "amount": {"flop": 2e9}},
+    "one thread": {"seconds": 0.04, "amount": {"flop": 2e9}},
+    "memory": {"seconds": 0.05, "amount": {"moved_bytes": 1e9}},
+    "sustained": {"seconds": 0.02, "amount": {"flop": 2e9}},
+}  # fmt: skip
+
+
+class Machine(Bench):
+    """A bench whose suite has ceilings."""
+
+    def __init__(self, folder: Path, **changes: dict) -> None:
+        super().__init__(folder, {**SCRIPT, **changes})
+        (folder / "own.py").write_text(SUITE)
+
+    def settings(self) -> dict:
+        settings = super().settings()
+        return {**settings, "env": {**settings["env"], "XDG_CACHE_HOME": str(self.folder / "cache")}}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hardware")
+    done, run = Machine(folder).run()
+    assert done.returncode == 0, done.stderr
+    return done, run
+
+
+def center(run, name, metric):
+    case = next(case for case in run.suite.cases if case.variant.name == name)
+    return frame_of(run).center(case, metric)
+
+
+SMALL = {
+    "ceilings/matmul": {"rows": 32, "inner": 48, "columns": 16},
+    "ceilings/sustained": {"rows": 32, "inner": 48, "columns": 16},
+    "ceilings/memory": {"size": 2**16},
+    "ceilings/attention": {"length": 16},
+}
+
+
+def placed(precision="fp32", data=None):
+    return Place(device=torch.device("cpu"), precision=precision, attention=sdpa.attention, data=data or {}, effort=1)
+
+
+@pytest.fixture
+def little_work(monkeypatch):
+    for module in (matmul, memory):
+        monkeypatch.setattr(module, "WORK", 1e5)
+    monkeypatch.setattr(matmul, "COLD_BYTES", 2**16)
+    monkeypatch.setattr(calls, "CALLS", 10)
+
+
+@pytest.mark.parametrize("name", [named.name for named in names.listing("ceiling")])
+def test_every_ceiling_steps_and_counts_what_it_does(name, little_work, tmp_path):
+    (tmp_path / "text").write_bytes(bytes(3 * 2**20))
+    place, prepare = placed(data={"train": str(tmp_path / "text")}), names.find("ceiling", name).load()
+    if name == "ceilings/transfer":  # a CPU copies nothing
+        return
+    made = prepare(place, **({"direct": False} if name == "ceilings/disk" else SMALL.get(name, {})))
+    made.step()
+    assert made.amount.keys() <= {"flop", "moved_bytes", "calls"}
+    assert min(made.amount.values()) > 0
+
+
+@pytest.mark.parametrize("cold", [False, True])
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16", "int8"])
+def test_a_product_is_right_and_its_flop_are_those_of_the_formula(precision, cold, little_work):
+    made = matmul.prepare(placed(precision), rows=32, inner=48, columns=16, cold=cold)
+    assert made.error() <= TOLERANCE[precision]
+    assert made.amount["flop"] % (2 * 32 * 48 * 16) == 0
+    assert made.step().shape == (32, 16)
+
+
+def test_cold_products_take_other_matrices_than_a_cache_holds(little_work, monkeypatch):
+    seen = set()
+    monkeypatch.setattr(torch, "mm", lambda a, b: seen.add(a.data_ptr()))
+    matmul.prepare(placed(), rows=32, inner=48, columns=16, cold=True).step()
+    assert len(seen) * 4 * (32 * 48 + 48 * 16) >= 2**16 // 2  # WORK ends before all have come
+
+
+@pytest.mark.parametrize(("operation", "arrays"), memory.ARRAYS.items())
+def test_memory_counts_each_array_once_a_pass(operation, arrays, little_work):
+    made = memory.prepare(placed(), operation=operation, size=2**16)
+    passes = math.ceil(1e5 / 2**16)
+    assert made.amount["moved_bytes"] == pytest.approx(2**16 * passes, rel=1e-4)
+
+
+def test_what_a_ceiling_cannot_be_asked_is_a_sentence():
+    with pytest.raises(UserError, match="operation is 'scan'; one of copy, triad, read"):
+        memory.prepare(placed(), operation="scan")
+    with pytest.raises(UserError, match="to_device or to_host"):
+        transfer.prepare(placed(), direction="up")
+    with pytest.raises(Unavailable, match="a CPU computes in the host's own memory"):
+        transfer.prepare(placed())
+
+
+def test_a_working_set_that_does_not_fit_is_unavailable(monkeypatch):
+    monkeypatch.setattr(working, "free_bytes", lambda device: 2**30)
+    working.room(2**29, None)
+    with pytest.raises(Unavailable, match="1 GiB does not fit into the 1 GiB that are free"):
+        working.room(2**30, None)
+
+
+def zone(folder, name, joules, wraps_at=1000.0):
+    package = folder / name
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "name").write_text("package-0\n" if name.count(":") == 1 else "core\n")
+    (package / "energy_uj").write_text(str(int(joules * 1e6)))
+    (package / "max_energy_range_uj").write_text(str(int(wraps_at * 1e6)))
+
+
+def test_energy_is_that_of_the_packages_less_idle_and_wraps(tmp_path, monkeypatch):
+    zone(tmp_path, "intel-rapl:0", 990.0)
+    zone(tmp_path, "intel-rapl:0:0", 5.0)
+    clock = iter([0.0, 0.5, 10.0, 10.0, 10.4, 10.8, 11.2, 11.2])
+    monkeypatch.setattr(energy.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(energy.time, "sleep", lambda seconds: zone(tmp_path, "intel-rapl:0", 995.0))  # 10 W idle
+    steps = iter([10.0, 25.0, 40.0])  # it wraps: 45 J in 1.2 s
+
+    found = energy.of_steps(lambda: zone(tmp_path, "intel-rapl:0", next(steps)), Device("cpu"), tmp_path)
+    assert found["idle_watts"] == pytest.approx(10.0)
+    assert found["step_joules"] == pytest.approx((45.0 - 12.0) / 3)
+
+
+def test_where_nothing_counts_energy_it_says_so(tmp_path):
+    with pytest.raises(Unavailable, match="Linux shows none of the processor's"):
+        energy.counter(Device("cpu"), tmp_path)
+    with pytest.raises(Unavailable, match="no counter of energy is known for mps"):
+        energy.counter(Device("mps"), tmp_path)
+    zone(tmp_path, "intel-rapl:0", 1.0)
+    (tmp_path / "intel-rapl:0/energy_uj").unlink()
+    (tmp_path / "intel-rapl:0/energy_uj").mkdir()  # root reads everything, but no folder
+    with pytest.raises(Unavailable, match="sudo chmod a"):
+        energy.counter(Device("cpu"), tmp_path)
+
+
+def test_ceilings_are_rates_and_are_measured_before_the_models(measured):
+    _, run = measured
+    assert center(run, "product", "flop_per_second") == pytest.approx(1e11)
+    assert center(run, "memory", "bytes_per_second") == pytest.approx(2e10)
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    verbs = [event["verb"] for event in events if "to" in event]
+    assert "build" in verbs
+    assert max(place for place, verb in enumerate(verbs) if verb == "probe") < verbs.index("build")
+
+
+def test_ceilings_of_one_environment_share_a_process_a_launch(measured):
+    _, run = measured
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    asked = {event["to"] for event in events if event.get("verb") == "probe" and "to" in event}
+    assert len(asked) == 2  # all threads, and one
+    hellos = [event["to"] for event in events if event.get("verb") == "hello" and event.get("to") in asked]
+    assert len(hellos) == 2 * run.suite.launches
+
+
+def test_a_lasting_ceiling_has_its_turns_on_end_and_once(measured):
+    _, run = measured
+    rows = run.samples()
+    case = next(case for case in run.suite.cases if case.variant.name == "sustained").id
+    timed = rows[(rows["case"] == case) & (rows["metric"] == "step_seconds")]
+    turns = names.find("ceiling", "ceilings/sustained").literal("TURNS", 0)
+    assert sorted(timed["round"].unique()) == [*range(1, turns + 1)]
+    assert set(timed["launch"]) == {1}
+    assert len(timed) == turns * 50  # a second of steps of 20 ms
+
+
+def test_a_case_has_a_share_of_the_peak_that_its_own_run_measured(measured):
+    done, run = measured
+    assert center(run, "a", "peak_flop_per_second") == pytest.approx(1e11)
+    assert center(run, "a", "mfu") == pytest.approx(2e9 / 0.1 / 1e11)
+    assert "20 % of the rate of fp32 matrix products" in done.stdout
+
+
+def test_the_roofline_is_what_the_ceilings_allow_phase_by_phase(measured):
+    _, run = measured
+    frame = frame_of(run)
+    case = next(case for case in run.suite.cases if case.variant.name == "a")
+    found = {bound.phase: bound for bound in shares.bounds(frame, case)}
+    assert found["forward"].seconds == pytest.approx(0.7e9 / 1e11)
+    assert found["backward"].seconds == pytest.approx(1.3e9 / 1e11)
+    assert found["optimizer"].seconds == pytest.approx((1e6 + 2 * (1e6 + 2e6)) / 2e10)
+    assert [found[phase].by for phase in ("forward", "backward", "optimizer")] == ["products", "products", "memory"]
+
+
+def test_a_ceiling_that_fails_ends_alone_and_a_dead_process_is_started_again(tmp_path):
+    done, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "crash"}}).run()
+    assert done.returncode == 3
+    assert outcomes(run) == {"a": "ok", "product": "ok", "one thread": "ok", "memory": "error", "sustained": "ok"}
+    assert center(run, "product", "flop_per_second") == pytest.approx(1e11)
+    assert alive_workers(tmp_path) == []
+
+
+def test_a_ceiling_with_a_wrong_result_is_wrong(tmp_path):
+    done, run = Machine(tmp_path, product={"errors": {"output_error": 0.5}}).run()
+    assert done.returncode == 3
+    assert outcomes(run)["product"] == "wrong"
+    assert center(run, "a", "mfu") is None  # no product of all threads, no peak
+
+
+def test_what_a_device_lacks_is_unavailable(tmp_path):
+    done, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "Unavailable"}}).run()
+    assert done.returncode == 0
+    assert outcomes(run)["memory"] == "unavailable"
+
+
+def test_a_kept_passport_tells_later_runs_their_share_and_another_machine_nothing(tmp_path):
+    machine = Machine(tmp_path)
+    bench = machine.call("hardware", "--quick", "--price-per-hour", "2.5")
+    assert bench.returncode == 0, bench.stderr
+    assert "kept as this machine's passport" in bench.stderr
+    later = (
+        '"""A model."""\nfrom harness.spec import *\ndef suite():\n    work = Workload(task="pretraining/causal_lm",'
+        ' model="gpt", size="tiny")\n    return Suite(name="own", question="?", launches=1, quality_steps=0,'
+        ' blocks=[Block(workload=work, variants=[Variant(name="a")])])\n'
+    )
+    (tmp_path / "own.py").write_text(later)
+    _, run = machine.run()
+    assert center(run, "a", "mfu") is not None
+    kept = tmp_path / "cache/tandem/passports/scripted.json"
+    kept.rename(kept.with_name("other.json"))
+    text = kept.with_name("other.json").read_text()
+    kept.with_name("other.json").write_text(text.replace('"fingerprint": "scripted"', '"fingerprint": "other"'))
+    _, run = machine.run()
+    assert center(run, "a", "mfu") is None
+    kept.with_name("other.json").write_text("{")
+    assert machine.run()[0].returncode == 0
+
+
+def test_a_peak_is_the_best_product_and_bandwidth_that_of_a_working_set_at_least_as_large():
+    def product(precision, rate, rows):
+        return (
+            Workload(task="ceilings/matmul", settings={"rows": rows}),
+            Variant(name=precision, precision=precision),
+            {"flop_per_second": rate},
+        )
+
+    def memory(size, rate):
+        return Workload(task="ceilings/memory", settings={"size": size}), Variant(name="x"), {"bytes_per_second": rate}
+
+    products = [product("fp32", 1e11, 8), product("fp32", 2e11, 64), product("bf16", 5e11, 8)]
+    moved = [memory(2**30, 1e10), memory(2**20, 9e10), memory(2**20, 8e10), memory(2**25, 2e10)]
+    found = ceilings([*products, *moved], "run")
+    assert found.peak("fp32") == 2e11
+    assert found.peak("bf16_pure") == found.peak("bf16") == 5e11
+    assert found.peak("fp64") is None
+    assert found.bandwidth(1000) == 9e10
+    assert found.bandwidth(2**24) == 2e10
+    assert found.bandwidth(2**40) == 1e10
+    assert Ceilings(peaks={}, bandwidths=[], passport="").bandwidth(1) is None
+
+
+def made(identifier="one", measuring=1, rate=1e11, low=0.9e11, high=1.1e11, price=None, form=1):
+    figure = {"center": rate, "low": low, "high": high, "n": 3, "unit": "FLOP/s"}
+    case = {"workload": {"task": "ceilings/matmul", "settings": {"rows": 8}}, "variant": {"name": "fp32"},
+            "metrics": {"flop_per_second": figure}, "outcome": "ok", "facts": {}}  # fmt: skip
+    tokens = {"center": rate / 1e8, "low": low / 1e8, "high": high / 1e8, "n": 3, "unit": "tokens/s"}
+    model = {"workload": {"task": "pretraining/causal_lm", "model": "gpt"}, "variant": {"name": "best"},
+             "metrics": {"tokens_per_second": tokens}, "outcome": "ok", "facts": {}}  # fmt: skip
+    run = {"id": identifier, "measuring": measuring, "price_per_hour": price}
+    place = {"cpu": f"cpu of {identifier}", "cores_usable": 2, "line": f"line of {identifier}", "fingerprint": "f"}
+    return {"format": form, "run": run, "cases": [case, model], "environments": {"current": place}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is no passport"),
+        ("[]", "not the report of one run"),
+        (json.dumps({"format": 1, "reports": []}), "not the report of one run"),
+        (json.dumps(made(form=99)), "newer than 1; update torch-tandem"),
+        (json.dumps({**made(), "run": {"id": "x"}}), "its run is not of `tandem hardware`"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_passport_is_a_sentence(tmp_path, content, sentence):
+    path = tmp_path / "passport.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        passport.read(path)
+
+
+def test_passports_measured_in_different_ways_are_not_compared():
+    with pytest.raises(UserError, match="measured in different ways: one by version 1, two by version 2"):
+        document_of([made(), made("two", measuring=2)])
+
+
+def test_machines_are_compared_with_what_they_have_in_common():
+    document = document_of([made(price=1.0), made("two", rate=2e11, low=1.9e11, high=2.1e11, price=3.0)])
+    notes = [item.parts[0] for item in document.sections[0].items if hasattr(item, "parts")]
+    assert notes[0].startswith("cpu of two, 2 cores against cpu of one, 2 cores: 2 of 2 figures are higher, 0 lower")
+    chart = document.sections[0].items[-1]
+    assert [(mark.at, mark.name) for mark in chart.marks] == [
+        (1.0, "cpu of one, 2 cores"),
+        (3.0, "cpu of two, 2 cores"),
+    ]
+
+
+def test_the_interval_of_a_ratio_of_two_sessions_holds_both_of_theirs():
+    def value(center, half):
+        ends = math.exp(math.log(center) - half), math.exp(math.log(center) + half)
+        return Quantity(estimate=Estimate(center=center, low=ends[0], high=ends[1], n=3), unit="FLOP/s")
+
+    found = ratio(value(1.0, 0.03), value(2.0, 0.04)).estimate
+    assert found.center == pytest.approx(2.0)
+    assert math.log(found.high / 2) == pytest.approx(0.05)
+    assert math.log(2 / found.low) == pytest.approx(0.05)
+
+
+def test_one_passport_alone_compares_with_nothing(tmp_path):
+    done = Machine(tmp_path).call("hardware", "compare", "x.json")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "tandem: one passport alone compares with nothing; give two or more"
+
+
+def test_a_device_that_is_not_there_ends_it_at_once(tmp_path):
+    done = Machine(tmp_path).call("hardware", "--price-per-hour", "-1")
+    assert done.returncode == 2
+    assert "--price-per-hour is -1" in done.stderr
