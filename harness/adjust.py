@@ -82,7 +82,7 @@ def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
     if key in VARIANT_FIELDS:
         return replace(block, name=name, variants=tuple(replace(item, **{key: value}) for item in block.variants))
     workload = block.workload
-    if key in WORKLOAD_FIELDS:
+    if key in WORKLOAD_FIELDS and not (workload.is_ceiling and key in workload.settings):
         changed_workload = replace(workload, **{key: value})
     elif key in RECIPE_FIELDS:
         changed_workload = replace(workload, recipe=replace(workload.recipe, **{key: value}))

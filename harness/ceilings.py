@@ -11,7 +11,7 @@ from typing import Any
 from harness import names, pace, passport, sentinel
 from harness.conditions import Conditions
 from harness.correct import disagreement
-from harness.launch import Launch
+from harness.launch import Launch, out_of_budget
 from harness.peer import CaseFailure, Peer
 from harness.plan import turns
 from harness.progress import Progress
@@ -23,6 +23,8 @@ from harness.wire import number_of
 LASTING_TURN_SECONDS = 1.0
 RATES = {"flop": "flop_per_second", "moved_bytes": "bytes_per_second"}
 Action = Callable[[Launch, Case], None]
+Place = tuple[str, str, str]
+"""Environment, revision and allocator: what a process has once and for all."""
 
 
 def measure(
@@ -35,14 +37,16 @@ def measure(
         if all(recorder.is_done(block.name, number) for block in blocks):
             continue
         if not pace.fits_budget(perf_counter() - began, longest, suite.budget):
+            for block in blocks:
+                out_of_budget(block, number - 1, recorder)
             break
         start = perf_counter()
         Visits(suite, [Launch(suite, block, number, recorder, conditions, progress, watch) for block in blocks]).run()
         longest = max(longest, perf_counter() - start)
     for place in {suite.environment(case.variant) for block in blocks for case in block.cases}:
-        found = asdict(passport.ceilings(figures_of(suite, blocks, recorder, place), recorder.id))
-        recorder.meta.setdefault("ceilings", {})[place] = found
-    progress.block_done(blocks[-1])
+        found = passport.ceilings(figures_of(suite, blocks, recorder, place), recorder.id)
+        known = passport.of_run(recorder.meta, place)  # what a kept passport says
+        recorder.meta.setdefault("ceilings", {})[place] = asdict(found.merged(known))
 
 
 def figures_of(
@@ -68,7 +72,12 @@ class Visits:
 
     def __init__(self, suite: Suite, launches: Sequence[Launch]) -> None:
         self.suite, self.launches = suite, launches
-        self.peers: dict[str, Peer] = {}
+        self.lasting = {launch.block.name: lasting(launch) for launch in launches}
+        """Block -> turns on end that its ceilings are kept busy, once; 0 for those that take turns with the others."""
+        self.peers: dict[Place, Peer] = {}
+        self.refused: dict[Place, CaseFailure] = {}
+        self.warm: set[str] = set()
+        """Ceilings that have warmed up in the process that is alive."""
         self.steps: dict[str, int] = {}
 
     def run(self) -> None:
@@ -76,6 +85,9 @@ class Visits:
         try:
             self.each("start", self.start)
             self.each("warm up", self.warm_up)
+            for launch in self.launches:  # steps further from the switch are faster: the same for all of a block
+                own = launch.cases.keys() & self.steps.keys()
+                self.steps |= dict.fromkeys(own, max((self.steps[case] for case in own), default=1))
             self.rounds()
             self.each("keep busy", self.keep_busy)
         finally:
@@ -84,9 +96,9 @@ class Visits:
         for launch in self.launches:
             for case in launch.cases:
                 launch.judge_quiet(case, launch.sentinels[case].shares())
-            launch.recorder.launch_done(launch.block.name, launch.number)
         last = self.launches[-1]
-        last.progress.say(f"ceilings · launch {last.number}/{self.suite.launches} · {last.progress.time_left()}")
+        last.recorder.launches_done([launch.block.name for launch in self.launches], last.number)
+        last.progress.ceilings_done([launch.block for launch in self.launches], last.number)
 
     def each(self, what: str, action: Action) -> None:
         """Do something with every ceiling in turn; one that fails ends, the others go on."""
@@ -96,7 +108,7 @@ class Visits:
 
     def attempt(self, what: str, launch: Launch, case: Case, action: Action) -> None:
         """Do something with one ceiling, unless it has ended."""
-        if case.id not in launch.cases:
+        if case.id not in launch.cases or (self.lasting[launch.block.name] and not launch.is_first):
             return
         launch.progress.doing(launch.block, launch.number, case, what)
         try:
@@ -121,27 +133,29 @@ class Visits:
     def warm_up(self, launch: Launch, case: Case) -> None:
         """Step until two windows of steps agree, or for as long as warming up may take."""
         seconds: list[float] = []
+        device = launch.facts(case.id)["device"]
         with launch.watch("warmup"):
-            while not pace.is_steady(seconds, launch.facts(case.id)["device"]):
-                if pace.is_exhausted(seconds):
+            while not pace.is_steady(seconds, device):
+                if pace.is_exhausted(seconds, device):
                     remedy = "close what else runs on this machine, or read it as no more than a lower bound"
                     launch.warn(case.id, "no steady state", "its time never settled", remedy)
                     break
                 reply = self.ask(launch, case, steps=pace.next_warm_up(seconds))
                 seconds += map(number_of, reply["seconds"])
-        self.steps[case.id] = pace.steps_per_turn(median(seconds[-pace.WINDOW :]))
+        self.warm.add(case.id)
+        self.steps.setdefault(case.id, pace.steps_per_turn(median(seconds[-pace.WINDOW :])))
 
     def rounds(self) -> None:
         """Visit the ceilings in the planned order, one untimed step after each switch."""
         owners = {case.id: (launch, case) for launch in self.launches for case in launch.block.cases}
         for turn in turns(self.suite, [launch.block for launch in self.launches], self.launches[0].number):
             launch, case = owners[turn.case]
-            if not lasting(launch, case):
+            if not self.lasting[launch.block.name]:
                 self.attempt(f"round {turn.round}", launch, case, partial(self.visit, number=turn.round))
 
     def keep_busy(self, launch: Launch, case: Case) -> None:
         """Give a ceiling that is to last its turns on end; once, in the first launch."""
-        if (count := lasting(launch, case)) and launch.is_first:
+        if count := self.lasting[launch.block.name]:
             steps = self.steps[case.id]
             wall = number_of(self.ask(launch, case, steps=steps)["wall"])
             self.steps[case.id] = max(1, math.ceil(steps * LASTING_TURN_SECONDS / wall))
@@ -151,6 +165,8 @@ class Visits:
     def visit(self, launch: Launch, case: Case, *, number: int, settle: int = 1) -> None:
         """Take one turn."""
         peer = self.peer(launch, case)
+        if case.id not in self.warm:  # another ceiling ended the process that it was warm in
+            self.warm_up(launch, case)
         before = sentinel.look(peer.process.pid)
         reply = self.ask(launch, case, settle=settle, steps=self.steps[case.id])
         launch.sentinels[case.id].add(before, sentinel.look(peer.process.pid))
@@ -174,17 +190,28 @@ class Visits:
         return self.peer(launch, case).ask("probe", self.suite.timeout, **told, **fields)
 
     def peer(self, launch: Launch, case: Case) -> Peer:
-        """Return the process of a ceiling's environment: the one that is alive, or a new one."""
-        place = self.suite.environment(case.variant)
+        """Return the process that a ceiling lives in: the one that is alive, or a new one."""
+        variant = case.variant
+        place = self.suite.environment(variant), variant.revision, variant.allocator
+        if place in self.refused:
+            raise CaseFailure(self.refused[place].status, str(self.refused[place]))
         alive = self.peers.get(place)
         if alive is None or alive.process.returncode is not None:
-            self.peers[place] = launch.peer(f"ceilings-{slugify(place)}", case.variant)
-            greeting = launch.conditions.greeting(case.variant)
-            self.peers[place].ask("hello", self.suite.timeout, **greeting)
+            self.warm -= {other.id for one in self.launches for other in one.block.cases}
+            self.peers[place] = launch.peer(
+                f"{self.launches[0].block.cases[0].id}--{slugify('-'.join(place))}", variant
+            )
+            try:
+                self.peers[place].ask("hello", self.suite.timeout, **launch.conditions.greeting(variant))
+            except CaseFailure as failure:
+                self.peers[place].kill()
+                self.refused[place] = failure
+                raise
         return self.peers[place]
 
 
-def lasting(launch: Launch, case: Case) -> int:
-    """Return how many turns on end a ceiling is to be kept busy, 0 for one that takes turns with the others."""
-    turns_on_end: int = names.find("ceiling", case.workload.task, launch.conditions.folders).literal("TURNS", 0)
+def lasting(launch: Launch) -> int:
+    """Return how many turns on end the ceilings of a block are to be kept busy, 0 where they take turns with others."""
+    named = names.find("ceiling", launch.block.workload.task, launch.conditions.folders)
+    turns_on_end: int = named.literal("TURNS", 0)
     return turns_on_end

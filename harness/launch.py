@@ -273,7 +273,7 @@ class Launch:
         seconds: list[float] = []
         fresh: list[float] = []  # since the last compilation
         while not pace.is_steady(fresh, device):
-            if pace.is_exhausted(seconds):
+            if pace.is_exhausted(seconds, device):
                 remedy = "close what else runs on this machine, or read its verdicts as unsure"
                 self.warn(case.id, "no steady state", "its step time never settled", remedy)
                 break
@@ -345,9 +345,7 @@ class Launch:
             reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS, settle=self.ahead, load=self.loads)
         refuse_strays(case, reply)
         self.put_all(case.id, reply["metrics"])
-        if peak := passport.of_run(self.recorder.meta, self.suite.environment(case.variant)).peak(
-            case.variant.precision
-        ):
+        if (peak := self.peak(case)) and not self.block.workload.task.startswith("kernels/"):  # which are no products
             self.put(case.id, "peak_flop_per_second", peak)
         if case.id in self.unchecked:
             self.recorder.fact(case.id, reply.get("facts", {}))
@@ -357,6 +355,10 @@ class Launch:
         if reply["metrics"].get("recompile_limits"):
             message = "torch.compile gave up code that it had compiled too often: further shapes run eagerly"
             self.warn(case.id, "recompile limit", message, "pad to buckets, or set dynamic; see `tandem explain`")
+
+    def peak(self, case: Case) -> float | None:
+        """Return the FLOP/s of products in a case's precision, as its run or its machine's passport has them."""
+        return passport.of_run(self.recorder.meta, self.suite.environment(case.variant)).peak(case.variant.precision)
 
     def trace(self, case: Case, peer: Peer) -> None:
         """Record a profile, and which attention kernel it shows; once for each case."""
@@ -392,6 +394,15 @@ class Launch:
         """Write rows down, and keep them for the ratios of this launch."""
         self.rows += rows
         self.recorder.rows(rows)
+
+
+def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:
+    """Record that a block was measured less often than planned, or not at all."""
+    for case in block.cases:
+        if launches:
+            recorder.warn(case.id, 0, "budget", f"stopped after launch {launches}", "give a larger --budget")
+        else:
+            recorder.outcome(case.id, block.name, "interrupted", "the --budget was used up before it", 0)
 
 
 def cycles(seconds: Sequence[float | str], size: int) -> list[float]:

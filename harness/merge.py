@@ -4,7 +4,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from itertools import cycle
 from operator import itemgetter
@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from harness import passport
 from harness.compare import strayed
 from harness.errors import UserError
 from harness.shard import Shard, parse
@@ -136,8 +137,18 @@ def joined(parts: Sequence[Part], command: list[str]) -> dict[str, Any]:
         "sources": {name: digest for meta in metas for name, digest in meta["sources"].items()},
         "launches": {block: numbers for block, numbers in launches.items() if numbers},
         "seconds": {phase: sum(meta["seconds"].get(phase, 0.0) for meta in metas) for phase in phases},
+        **({"ceilings": found} if (found := highest(metas)) else {}),
         "shards": [origin(part) for part in parts],
     }
+
+
+def highest(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the ceilings of each environment, the highest that any shard knew."""
+    found: dict[str, passport.Ceilings] = {}
+    for meta in metas:
+        for place in meta.get("ceilings", {}):
+            found[place] = passport.of_run(meta, place).merged(found.get(place, passport.NONE))
+    return {place: asdict(ceilings) for place, ceilings in found.items()}
 
 
 def origin(part: Part) -> dict[str, Any]:

@@ -193,6 +193,9 @@ TABLE = (
     count("parameters", "1", "trained parameters"),
     count("flop", "FLOP", "floating-point operations of a step, forward and backward, causal attention counted full"),
     count("forward_flop", "FLOP", "floating-point operations of a step's forward pass"),
+    count(
+        "fused_attention_flop", "FLOP", "of flop, that of fused attention kernels; a causal one leaves half of it out"
+    ),
     error("output_error", "first step's outputs against float64"),
     error("loss_error", "first step's loss against float64"),
     error("gradient_error", "first step's gradients against float64"),

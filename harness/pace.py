@@ -26,17 +26,22 @@ def steps_per_turn(step_seconds: float) -> int:
 
 def is_steady(seconds: Sequence[float], device: str) -> bool:
     """Tell whether the steps so far have ended in a steady state: two windows that agree."""
-    enough = sum(seconds) >= WARM_SECONDS.get(device, WARM_SECONDS_ELSEWHERE)
-    if len(seconds) < WARM_STEPS + 2 * WINDOW or not enough:
+    if len(seconds) < WARM_STEPS + 2 * WINDOW or not is_long_enough(seconds, device):
         return False
     earlier, later = quartiles(seconds[-2 * WINDOW : -WINDOW]), quartiles(seconds[-WINDOW:])
     low, middle, high = (abs(after / before - 1) for before, after in zip(earlier, later, strict=True))
     return middle <= MEDIAN_CHANGE and low <= QUARTILE_CHANGE and high <= QUARTILE_CHANGE
 
 
-def is_exhausted(seconds: Sequence[float]) -> bool:
-    """Tell whether warming up has gone on for as long as it may."""
-    return len(seconds) >= WARM_UP_CAP_STEPS or sum(seconds) >= WARM_UP_CAP_SECONDS
+def is_long_enough(seconds: Sequence[float], device: str) -> bool:
+    """Tell whether warming up has taken as long as it must."""
+    return sum(seconds) >= WARM_SECONDS.get(device, WARM_SECONDS_ELSEWHERE)
+
+
+def is_exhausted(seconds: Sequence[float], device: str) -> bool:
+    """Tell whether warming up has gone on for as long as it may; many short steps are no end before the least time."""
+    is_many = len(seconds) >= WARM_UP_CAP_STEPS and is_long_enough(seconds, device)
+    return is_many or sum(seconds) >= WARM_UP_CAP_SECONDS
 
 
 def next_warm_up(seconds: Sequence[float]) -> int:

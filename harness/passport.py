@@ -7,6 +7,7 @@ and tell each later run on it what its peak is.
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ REPORT_FORMAT = 1  # of `tandem report --format json`
 MEASURING = 1
 """Version of how ceilings are measured: figures of another are not compared."""
 HINT = "make one with `tandem hardware`, then `tandem report RUN --format json -o FILE`"
+LARGE = 2**28  # bytes that `ceilings/memory` works on where nothing is said
+UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 SAME_PEAK = {"bf16_pure": "bf16"}
 """Precision -> that of the products it consists of."""
 
@@ -38,30 +41,46 @@ class Ceilings:
         return self.peaks.get(SAME_PEAK.get(precision, precision))
 
     def bandwidth(self, size: float) -> float | None:
-        """Return the bytes/s that bound what touches `size` bytes: the most of any working set of at least that size.
+        """Return the bytes/s that bound what works on `size` bytes, or None below the smallest set measured.
 
-        Of one that is larger than all measured, that of the largest.
+        That is the most of any working set that is no smaller than the next one below, as a cache may hold either.
         """
-        rates = [rate for measured, rate in self.bandwidths if measured >= size]
-        return max(rates) if rates else (self.bandwidths[-1][1] if self.bandwidths else None)
+        below = [measured for measured, _ in self.bandwidths if measured <= size]
+        return max(rate for measured, rate in self.bandwidths if measured >= below[-1]) if below else None
+
+    def merged(self, other: "Ceilings") -> "Ceilings":
+        """Return the higher of both in everything."""
+        peaks, moved = dict(other.peaks), dict(other.bandwidths)
+        peaks |= {name: max(rate, peaks.get(name, 0.0)) for name, rate in self.peaks.items()}
+        moved |= {size: max(rate, moved.get(size, 0.0)) for size, rate in self.bandwidths}
+        names = dict.fromkeys([*self.passport.split(", "), *other.passport.split(", ")])
+        return Ceilings(peaks=peaks, bandwidths=sorted(moved.items()), passport=", ".join(filter(None, names)))
+
+
+NONE = Ceilings(peaks={}, bandwidths=[], passport="")
 
 
 def ceilings(found: Iterable[tuple[Workload, Variant, Mapping[str, float]]], passport: str) -> Ceilings:
     """Return the ceilings that cases with their figures amount to."""
-    peaks: dict[str, float] = {}
-    bandwidths: dict[float, float] = {}
+    together = NONE
     for workload, variant, figures in found:
+        peaks, moved = {}, []
         if workload.task == "ceilings/matmul" and (rate := figures.get("flop_per_second")):
-            peaks[variant.precision] = max(rate, peaks.get(variant.precision, 0.0))
+            peaks = {SAME_PEAK.get(variant.precision, variant.precision): rate}
         if workload.task == "ceilings/memory" and (rate := figures.get("bytes_per_second")):
-            size = float(str(workload.settings["size"]))
-            bandwidths[size] = max(rate, bandwidths.get(size, 0.0))
-    return Ceilings(peaks=peaks, bandwidths=sorted(bandwidths.items()), passport=passport)
+            moved = [(float(str(workload.settings.get("size", LARGE))), rate)]
+        together = together.merged(Ceilings(peaks=peaks, bandwidths=moved, passport=passport))
+    return together
 
 
 def of_run(meta: Mapping[str, Any], place: str) -> Ceilings:
     """Return the ceilings that a run's own facts hold for one of its environments; empty ones where they hold none."""
-    data = meta.get("ceilings", {}).get(place, {"peaks": {}, "bandwidths": [], "passport": ""})
+    data = meta.get("ceilings", {}).get(place)
+    return from_json(data) if data else NONE
+
+
+def from_json(data: Mapping[str, Any]) -> Ceilings:
+    """Return ceilings as `asdict` and JSON leave them."""
     bandwidths = [(float(size), float(rate)) for size, rate in data["bandwidths"]]
     return Ceilings(peaks=data["peaks"], bandwidths=bandwidths, passport=data["passport"])
 
@@ -87,21 +106,23 @@ def checked(report: Any, path: Path) -> dict[str, Any]:
 
 
 def kept(folder: Path) -> dict[str, Ceilings]:
-    """Return fingerprint -> ceilings of each environment with a passport in `folder`."""
+    """Return fingerprint -> ceilings, the highest of all passports in `folder` of that environment.
+
+    One that cannot be read, as it is of a newer Tandem, counts for nothing: no passport, no MFU.
+    """
     found: dict[str, Ceilings] = {}
     for path in sorted(folder.glob("*.json")):
-        try:
+        with suppress(*UNREADABLE):
             report = read(path)
-        except UserError:  # of a newer Tandem, perhaps: no passport, no MFU
-            continue
-        if report["run"]["measuring"] == MEASURING:
-            for place, environment in report["environments"].items():
-                found[environment["fingerprint"]] = ceilings(of_place(report, place), report["run"]["id"])
+            if report["run"]["measuring"] == MEASURING:
+                for place, environment in report["environments"].items():
+                    own = ceilings(of_place(report, place), report["run"]["id"])
+                    found[environment["fingerprint"]] = own.merged(found.get(environment["fingerprint"], NONE))
     return found
 
 
 def of_place(report: Mapping[str, Any], place: str) -> list[tuple[Workload, Variant, Mapping[str, float]]]:
-    """Return the ceilings of a passport that were measured in one of its environments."""
+    """Return the ceilings of a passport that were measured in one of its environments, and rightly."""
     return [
         (
             workload_from(case["workload"]),
@@ -109,15 +130,14 @@ def of_place(report: Mapping[str, Any], place: str) -> list[tuple[Workload, Vari
             {name: figure["center"] for name, figure in case["metrics"].items()},
         )
         for case in report["cases"]
-        if not case["workload"]["model"] and case["facts"].get("environment") == place
+        if not case["workload"]["model"] and case["outcome"] == "ok" and case["facts"].get("environment") == place
     ]
 
 
-def keep(report: str, fingerprint: str, folder: Path) -> Path:
-    """Write a passport where later runs on this machine find it; the one before it is replaced."""
+def keep(report: str, suite: str, fingerprint: str, folder: Path) -> None:
+    """Write a passport where later runs on this machine find it; that of the same suite before it is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{fingerprint}.json"
+    path = folder / f"{fingerprint}-{suite}.json"
     temporary = path.with_suffix(".new")
     temporary.write_text(report, encoding="utf-8")
     os.replace(temporary, path)
-    return path

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from harness.plan import expected_launch, expected_seconds
+from harness.plan import expected_launch, expected_seconds, together
 from harness.spec import Block, Case, Suite
 from harness.stats import estimate
 
@@ -51,10 +51,15 @@ class Progress:
         heading = f"{block.name} · launch {launch}/{self.suite.launches}"
         self.say(f"{heading} · {self.figures[block.name]} · {self.time_left()}")
 
+    def ceilings_done(self, blocks: Sequence[Block], launch: int) -> None:
+        """Say that a launch of all ceilings is over."""
+        self.expected_done += sum(expected_launch(self.suite, block, launch) for block in blocks)
+        self.say(f"ceilings · launch {launch}/{self.suite.launches} · {self.time_left()}")
+
     def block_done(self, block: Block) -> None:
         """Count launches that were not needed as done."""
-        names = [other.name for other in self.suite.blocks]
-        until = self.suite.blocks[: names.index(block.name) + 1]
+        ordered = [other for blocks in together(self.suite) for other in blocks]
+        until = ordered[: [other.name for other in ordered].index(block.name) + 1]
         self.expected_done = sum(
             expected_launch(self.suite, done, launch) for done in until for launch in range(1, self.suite.launches + 1)
         )

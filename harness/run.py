@@ -14,7 +14,7 @@ from harness.conditions import Conditions
 from harness.errors import UserError
 from harness.fit import fit_block
 from harness.labels import asked, lacking, making
-from harness.launch import Launch
+from harness.launch import Launch, out_of_budget
 from harness.metrics import METRICS
 from harness.outcome import is_due
 from harness.peer import CaseFailure
@@ -124,15 +124,6 @@ def started(
         finally:
             peer.kill()
     return replace(conditions, starts={**conditions.starts, block.name: str(folder)})
-
-
-def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:
-    """Record that a block was measured less often than planned, or not at all."""
-    for case in block.cases:
-        if launches:
-            recorder.warn(case.id, 0, "budget", f"stopped after launch {launches}", "give a larger --budget")
-        else:
-            recorder.outcome(case.id, block.name, "interrupted", "the --budget was used up before it", 0)
 
 
 def refusals(suite: Suite, conditions: Conditions) -> Mapping[str, str | None]:

@@ -44,6 +44,11 @@ class Estimate:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
+def exactly(value: float) -> Estimate:
+    """Return a value without an interval."""
+    return Estimate(center=value, low=math.nan, high=math.nan, n=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
     """Candidate against base, and what may be said of it; `different` is for counts without a good side.

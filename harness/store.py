@@ -5,6 +5,7 @@ Format 2: a variant has a revision and an allocator, a suite has seeds.
 Format 3: a suite has a retry, a workload has weights, a variant may have a model of its own.
 Format 4: a suite has an explain, a fit and a memory_limit, a workload a recipe, a variant a loader with its workers.
 Format 5: a workload has lengths, a variant dynamic and bucket.
+Format 6: a workload may have no model, a recipe has start_learning_rate, a run ceilings.
 A run is written as `.partial-<id>` with samples.jsonl and renamed when sealed. A complete run is never written again;
 an interrupted one goes back to `.partial-<id>` when it is resumed.
 """
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,7 +30,7 @@ from harness.wire import encode, portable
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 5
+FORMAT = 6
 PHASES = (
     "prepare", "startup", "build", "compile", "check", "warmup", "timed", "observe", "quality", "trace", "explain",
     "fit", "store",
@@ -103,7 +104,12 @@ class Recorder:
 
     def launch_done(self, block: str, launch: int) -> None:
         """Mark a launch of a block as complete: `resume` will not measure it again."""
-        self.meta["launches"].setdefault(block, []).append(launch)
+        self.launches_done([block], launch)
+
+    def launches_done(self, blocks: Sequence[str], launch: int) -> None:
+        """Mark a launch of several blocks that were measured together as complete, all at once."""
+        for block in blocks:
+            self.meta["launches"].setdefault(block, []).append(launch)
         self.save()
 
     def is_done(self, block: str, launch: int) -> bool:

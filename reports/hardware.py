@@ -39,13 +39,19 @@ def labels(reports: Sequence[Report]) -> list[str]:
 
 def device(report: Report) -> str:
     """Return the name of what a passport is of: the GPU, or the processor with its cores."""
-    facts = next(iter(report["environments"].values()))
-    return str(facts.get("gpu") or f"{facts['cpu']}, {facts['cores_usable']} cores")
+    facts = environment(report)
+    return str(facts.get("gpu") or f"{facts.get('cpu', 'unknown')}, {facts.get('cores_usable', '?')} cores")
 
 
 def line(report: Report) -> str:
     """Return the hardware line of a passport."""
-    return str(next(iter(report["environments"].values()))["line"])
+    return str(environment(report).get("line", ""))
+
+
+def environment(report: Report) -> Mapping[str, Any]:
+    """Return the facts about the first environment of a passport."""
+    found: Mapping[str, Any] = next(iter(report["environments"].values()), {})
+    return found
 
 
 def rates(report: Report) -> dict[tuple[str, str], Quantity]:
@@ -54,7 +60,8 @@ def rates(report: Report) -> dict[tuple[str, str], Quantity]:
     for item in report["cases"]:
         case = Case(workload=workload_from(item["workload"]), variant=construct(Variant, item["variant"]))
         for metric in RATES if case.workload.is_ceiling else (SPEED,):
-            if (figure := item["metrics"].get(metric)) and item["outcome"] == "ok":
+            figure = item["metrics"].get(metric)
+            if figure and figure["center"] and item["outcome"] == "ok":
                 found[case.workload.slug, case.variant.name] = quantity(figure, metric)
                 break
     return found
@@ -84,12 +91,18 @@ def summary(names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quant
     """Return how many figures of each machine are more than the first's by more than sessions of one machine differ."""
     notes = []
     for name, own in list(zip(names, found, strict=True))[1:]:
-        shared = [ratio(found[0][key], own[key]) for key in own if key in found[0]]
-        more = sum(item.estimate.low > 1 + SHARE for item in shared)
-        less = sum(item.estimate.high < 1 - SHARE for item in shared)
-        told = f"{name} against {names[0]}: {more} of {len(shared)} figures are higher, {less} lower, the others within"
-        notes.append(Note(parts=(f"{told} {SHARE:.0%} or what their intervals allow",), kind="answer"))
+        pairs = [(found[0][key], own[key]) for key in own if key in found[0]]
+        more = sum(is_better(*pair) for pair in pairs)
+        less = sum(is_better(*reversed(pair)) for pair in pairs)
+        told = f"{name} against {names[0]}: better in {more} of {len(pairs)} figures, worse in {less}"
+        notes.append(Note(parts=(f"{told}, within {SHARE:.0%} or the intervals in the others",), kind="answer"))
     return notes
+
+
+def is_better(base: Quantity, other: Quantity) -> bool:
+    """Tell whether a figure is better than the base by more than two sessions of one machine differ."""
+    gain = ratio(other, base) if base.unit == "s" else ratio(base, other)
+    return gain.estimate.low > 1 + SHARE
 
 
 def tables(

@@ -5,6 +5,17 @@ import torch
 from test_real import metric, outcomes, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+CEILINGS = '''
+"""Ceilings of a GPU, small."""
+from harness.spec import Suite
+from suites.definitions._ceilings import EVERY, PLAIN, ceiling
+
+def suite():
+    small = {"rows": 256, "inner": 256, "columns": 256}
+    moved = [ceiling("transfer", [PLAIN], direction=way, size=2**20) for way in ("to_device", "to_host")]
+    blocks = [ceiling("matmul", EVERY, **small), ceiling("memory", [PLAIN], size=2**24), ceiling("calls", [PLAIN])]
+    return Suite(name="own", question="what can it do?", blocks=[*blocks, *moved])
+'''
 SMALL = ["--set", "device=cuda", "--set", "size=tiny", "--set", "quality_steps=5"]
 
 
@@ -43,3 +54,12 @@ def test_every_number_format_trains_within_its_tolerance(tmp_path):
     opened = run(tmp_path, "precision", *SMALL, "--launches", "1", "--rounds", "2", "--no-trace")
     for name, outcome in outcomes(opened).items():
         assert outcome["status"] in ("ok", "unavailable"), (name, outcome["reason"])
+
+
+def test_ceilings_are_measured_in_every_format_and_none_is_wrong(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(CEILINGS)
+    opened = run(tmp_path, str(own), "--launches", "1", "--rounds", "2")
+    for outcome in opened.outcomes:
+        assert outcome["status"] in ("ok", "unavailable"), (outcome["case"], outcome["reason"])
+    assert {name for name, outcome in outcomes(opened).items() if outcome["status"] == "ok"} >= {"fp32", "bf16", "int8"}

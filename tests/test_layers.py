@@ -20,7 +20,7 @@ WORKER = [
     path
     for folder in (
         "harness/worker", "suites/models", "suites/attention", "suites/pretraining", "suites/finetuning",
-        "suites/kernels",
+        "suites/kernels", "suites/ceilings",
     )
     for path in (ROOT / folder).glob("*.py")
 ]  # fmt: skip

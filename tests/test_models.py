@@ -2,14 +2,17 @@
 
 import inspect
 import math
+import re
 import warnings
 from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness import names
+from harness.worker import probes
 from harness.worker.ability import refusal
 from suites.models import llama, t5
 
@@ -608,3 +611,38 @@ def test_the_encoders_places_are_whispers_sinusoids():
     for place, i in ((0, 0), (1, 0), (7, 3), (1499, 63)):
         angle = place / 10_000 ** (i / 63)
         assert places[place, [i, 64 + i]].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-6)
+
+
+def flop_told(name, size, **places):
+    """Return the FLOP of a forward pass that the formula in the model's docstring gives."""
+    formula = re.search(r"^FLOP .*?:\n\n((?:    .+\n)+)", MODELS[name].module().__doc__, re.MULTILINE | re.DOTALL)
+    known = {**MODELS[name].literal("SIZES", {})[size], **places}
+    if name == "t5":
+        known |= {"inner": known["heads"] * known["head_dim"]}
+        known |= {"feed": (4 + 2 * known["gated"]) * known["dim"] * known["hidden"]}
+    return eval(" ".join(formula[1].split()), known)
+
+
+@pytest.mark.parametrize("backend", ["formula", "sdpa"])
+@every_model
+def test_the_flop_counted_are_those_of_the_formula_in_the_docstring(name, backend):
+    arguments = {field: value for field, value in inputs(name).items() if "mask" not in field}
+    places = {"length": 17 if name == "vit" else TARGET if name in ("gpt", "llama") else SOURCE}
+    places |= {"source": SOURCE, "target": TARGET, "places": 3200 // 160 // 2}
+    counter = FlopCounterMode(display=False, custom_mapping=probes.attention_formulas())
+    with counter:
+        logits = build(name, BACKENDS[backend].load())(**arguments)
+        forward = counter.get_total_flops()
+        logits.sum().backward()
+    assert forward == pytest.approx(2 * flop_told(name, "tiny", **places), rel=0.01)
+    assert counter.get_total_flops() == pytest.approx(3 * forward, rel=0.01 if name != "whisper" else 0.05)
+
+
+def test_a_mean_over_positions_leaves_padding_out():
+    model, arguments = build("bert", classes=3, pool="mean").double(), text()
+    other = arguments["tokens"].clone()
+    other[0, -5:] = 7
+    torch.testing.assert_close(model(other, mask=arguments["mask"]), model(**arguments))
+    assert not torch.equal(model(**arguments), build("bert", classes=3).double()(**arguments))
+    with pytest.raises(ValueError, match="--set pool=first, or mean"):
+        build("bert", classes=3, pool="last")

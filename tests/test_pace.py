@@ -28,9 +28,15 @@ def test_one_slow_step_in_a_window_is_not_steady():
 
 
 def test_warming_up_ends_by_steps_or_seconds():
-    assert pace.is_exhausted([0.001] * 300)
-    assert pace.is_exhausted([31.0])
-    assert not pace.is_exhausted([0.01] * 299)
+    assert pace.is_exhausted([0.002] * 300, "cpu")
+    assert pace.is_exhausted([31.0], "cpu")
+    assert not pace.is_exhausted([0.01] * 299, "cpu")
+
+
+def test_short_steps_do_not_end_warming_up_before_its_least_time():
+    assert not pace.is_exhausted([0.001] * 300, "cpu")
+    assert not pace.is_exhausted([0.002] * 300, "cuda")
+    assert pace.is_steady([0.001] * 501, "cpu")
 
 
 def test_warming_up_never_overshoots_a_first_look():

@@ -267,7 +267,11 @@ def test_a_phase_lasts_from_mark_to_mark_over_all_micro_batches(monkeypatch):
 def test_flop_of_a_matrix_product_is_exact():
     step = step_of(nn.Linear(8, 16, bias=False), torch.ones(4, 8), accumulate=3)
     forward, weight_gradient = 2 * 4 * 8 * 16, 2 * 4 * 8 * 16  # the input needs no gradient
-    assert probes.flop(step) == {"flop": 3 * (forward + weight_gradient)}
+    assert probes.flop(step) == {
+        "flop": 3 * (forward + weight_gradient),
+        "forward_flop": 3 * forward,
+        "fused_attention_flop": 0,
+    }
 
 
 def test_every_attention_backend_has_the_same_flop():

@@ -1,12 +1,13 @@
 """`tandem hardware`: what this machine can do at most, what Transformers reach of it, and how it compares."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from harness import load, passport
-from harness.commands.options import Format, Output, Runs, say
+from harness.commands.options import Format, Output, Runs, run_path, say
 from harness.commands.report import deliver, rendered
 from harness.errors import UserError
 
@@ -59,10 +60,7 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
         marks = {"measuring": passport.MEASURING, "price_per_hour": price}
         recorder = created(runs, asked, data, [], marks)
         conditions = Conditions(data=data, configs=configs, folders=folders)
-    run = measured(asked, recorder, conditions, watch, quiet=quiet)
-    if run.meta["status"] == "complete":
-        keep(run)
-    leave(run)
+    leave(measured(asked, recorder, conditions, watch, quiet=quiet))
 
 
 def keep(run: "Run") -> None:
@@ -71,37 +69,34 @@ def keep(run: "Run") -> None:
 
     report = rendered(document_of([run]), "json")
     for fingerprint in {facts["fingerprint"] for facts in run.environments.values()}:
-        passport.keep(report, fingerprint, load.cache() / "passports")
+        passport.keep(report, run.suite.name, fingerprint, load.cache() / "passports")
     say("kept as this machine's passport: later runs on it tell their share of the peak (MFU)")
 
 
 @app.command()
 def compare(
     passports: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PASSPORT...", help="Runs of `tandem hardware`, or their reports in JSON; at least two."
-        ),
+        list[str],
+        typer.Argument(metavar="PASSPORT...", help="Reports in JSON, or runs: paths, ids, `latest`; at least two."),
     ],
     format: Format = "terminal",
     output: Output = None,
+    runs: Runs = Path("runs"),
 ) -> None:
-    """Compare machines by their passports: ceilings, models, price and energy, as ratios to the first."""
+    """Compare machines by their passports: ceilings, models and price, as ratios to the first."""
     from reports.hardware import document_of as comparison
 
     if len(passports) < 2:
         raise UserError("one passport alone compares with nothing", "give two or more")
-    deliver(comparison([opened(path) for path in passports]), format, output)
+    deliver(comparison([opened(name, runs) for name in passports]), format, output)
 
 
-def opened(path: Path) -> "dict[str, Any]":
-    """Return the report of a passport: a file, or a run's folder."""
-    if not path.is_dir():
-        return passport.read(path)
-    import json
-
+def opened(name: str, runs: Path) -> dict[str, Any]:
+    """Return the report of a passport: a file, or a run."""
+    if name.endswith(".json"):
+        return passport.read(Path(name))
     from harness.store import open_run
     from reports.report import document_of
 
-    report: dict[str, Any] = json.loads(rendered(document_of([open_run(path)]), "json"))
-    return passport.checked(report, path)
+    path = run_path(name, runs)
+    return passport.checked(json.loads(rendered(document_of([open_run(path)]), "json")), path)

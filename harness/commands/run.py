@@ -144,6 +144,10 @@ def leave(sealed: "Run", format: str = "terminal") -> NoReturn:
     """Print what a run says and, as the last line, its path; leave with its exit code."""
     from reports.report import BRIEF, BRIEF_GATE, document_of
 
+    if "measuring" in sealed.meta and sealed.meta["status"] == "complete":
+        from harness.commands.hardware import keep
+
+        keep(sealed)
     document = document_of([sealed], BRIEF_GATE if "gate" in sealed.meta else BRIEF)
     ruling = document.results[0].gate
     print(rendered(document, format))

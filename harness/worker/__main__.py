@@ -56,9 +56,9 @@ def answerer() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         if verb == "hello":
             return session.hello(message)
         if verb == "probe":
-            from harness.worker.ceilings import Ceilings
+            from harness.worker.ceilings import Prepared
 
-            return state.setdefault("ceilings", Ceilings()).probe(message)  # type: ignore[no-any-return]
+            return state.setdefault("ceilings", Prepared()).probe(message)  # type: ignore[no-any-return]
         if verb == "build":
             state["session"] = session.Session(message)
             return state["session"].facts()  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from harness.errors import Unavailable
 from harness.work import Ceiling, Place
 from harness.worker import clock, precision
 from harness.worker.ability import refusing, usable_device
+from harness.worker.system import read
 
 EFFORT = {"cpu": 1}
 EFFORT_ELSEWHERE = 256
 KEPT_FREE = 0.25  # share of the free memory that no ceiling takes: with none left the system would swap
+CGROUP = Path("/sys/fs/cgroup")
 Message = Mapping[str, Any]
 
 
-class Ceilings:
+class Prepared:
     """The ceilings that this process has prepared, by case."""
 
     def __init__(self) -> None:
@@ -83,28 +85,27 @@ def free_bytes(device: Any) -> int | None:
     """Return the memory that can still be had, within the container's limit if it has one; None where it is unknown."""
     if device.kind == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(Path("/proc/meminfo")), re.M)
-    limits = [int(found[1]) * 1024] if found else []
-    limit, used = (text_of(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", read(Path("/proc/meminfo")) or "", re.M)
+    free = [int(found[1]) * 1024] if found else []
+    limit, used = (read(CGROUP / name) or "" for name in ("memory.max", "memory.current"))
     if limit.isdigit() and used.isdigit():
-        limits.append(int(limit) - int(used))
-    return min(limits, default=None)
+        cached = re.search(r"^inactive_file (\d+)$", read(CGROUP / "memory.stat") or "", re.M)  # given up when asked
+        free.append(int(limit) - int(used) + (int(cached[1]) if cached else 0))
+    return min(free, default=None)
 
 
 def state(device: Any) -> dict[str, float]:
     """Return the device's clock in hertz and its temperature in degrees Celsius, where they can be read."""
     found: dict[str, float] = {}
     if device.kind == "cuda":
-        for name, read, unit in (("clock_hertz", torch.cuda.clock_rate, 1e6), ("celsius", torch.cuda.temperature, 1)):
-            try:
-                found[name] = read() * unit
-            except Exception:  # of NVML, whose bindings may be missing
-                return found
+        for name, ask, unit in (("clock_hertz", "clock_rate", 1e6), ("celsius", "temperature", 1.0)):
+            with suppress(Exception):  # torch before 2.1 has none, and of NVML the bindings may be missing
+                found[name] = getattr(torch.cuda, ask)() * unit
         return found
-    clocks = [int(text) for core in cores() if (text := text_of(core)).isdigit()]
+    clocks = [int(text) for core in cores() if (text := read(core) or "").isdigit()]
     if clocks:
         found["clock_hertz"] = sum(clocks) / len(clocks) * 1000  # told in kHz
-    sensors = map(text_of, Path("/sys/class/thermal").glob("thermal_zone*/temp"))
+    sensors = (read(sensor) or "" for sensor in Path("/sys/class/thermal").glob("thermal_zone*/temp"))
     if degrees := [int(text) for text in sensors if text.lstrip("-").isdigit()]:
         found["celsius"] = max(degrees) / 1000
     return found
@@ -114,11 +115,3 @@ def cores() -> list[Path]:
     """Return where the clock of each core that this process may use is told."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return [Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq") for core in usable]
-
-
-def text_of(path: Path) -> str:
-    """Return the stripped text of a file of the system's, nothing where there is none."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

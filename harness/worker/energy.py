@@ -4,12 +4,14 @@ A GPU counts millijoules since its driver started (NVML, nvmlDeviceGetTotalEnerg
 processor counts microjoules of its package (RAPL), which Linux shows below powercap and wraps at a stated range.
 """
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.errors import Unavailable
+from harness.worker.system import read
 
 POWERCAP = Path("/sys/class/powercap")
 IDLE_SECONDS = 0.5
@@ -33,7 +35,7 @@ def nvml() -> Counter:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid())
+        handle = handle_of(pynvml)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except ImportError:
         raise Unavailable("a GPU's energy is read through NVML: pip install nvidia-ml-py") from None
@@ -42,17 +44,21 @@ def nvml() -> Counter:
     return lambda: [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]
 
 
-def gpu_uuid() -> str:
-    """Return the UUID of the GPU that torch calls the first, which NVML may number otherwise."""
+def handle_of(pynvml: Any) -> Any:
+    """Return NVML's handle of the GPU that torch calls the first, which NVML may number otherwise."""
     import torch
 
-    return f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+    found = getattr(torch.cuda.get_device_properties(0), "uuid", None)  # older torch does not tell it
+    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{found}") if found else pynvml.nvmlDeviceGetHandleByIndex(0)
 
 
 def rapl(powercap: Path) -> tuple[Counter, list[float]]:
     """Return the counter of all processor packages."""
-    packages = [zone for zone in sorted(powercap.glob("*:*")) if text(zone / "name").startswith("package")]
-    files = [zone / "energy_uj" for zone in packages]
+    packages: dict[str, Path] = {}  # the dies of a package count the same, and so may another driver
+    for zone in sorted(powercap.glob("intel-rapl:*")):
+        if package := re.match(r"package-\d+", read(zone / "name") or ""):
+            packages.setdefault(package[0], zone)
+    files = [zone / "energy_uj" for zone in packages.values()]
     if not files:
         raise Unavailable("no counter of energy here: Linux shows none of the processor's (RAPL), as in most clouds")
     try:
@@ -60,16 +66,8 @@ def rapl(powercap: Path) -> tuple[Counter, list[float]]:
             file.read_text()
     except OSError as error:
         raise Unavailable(f"{files[0]} cannot be read: {error.strerror}; sudo chmod a+r {files[0]}") from error
-    ranges = [float(text(zone / "max_energy_range_uj") or "inf") / 1e6 for zone in packages]
+    ranges = [float(read(zone / "max_energy_range_uj") or "inf") / 1e6 for zone in packages.values()]
     return (lambda: [float(file.read_text()) / 1e6 for file in files]), ranges
-
-
-def text(path: Path) -> str:
-    """Return the stripped text of a file, nothing where there is none."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def spent(before: list[float], after: list[float], ranges: list[float]) -> float:
@@ -79,17 +77,21 @@ def spent(before: list[float], after: list[float], ranges: list[float]) -> float
     )
 
 
-def of_steps(step: Callable[[], None], device: Any, powercap: Path = POWERCAP) -> dict[str, float]:
-    """Run steps for a second or more; return joules of a step above idle, and the watts of doing nothing."""
-    read, ranges = counter(device, powercap)
+def of_steps(step: Callable[[], None], device: Any, powercap: Path = POWERCAP, lengths: int = 1) -> dict[str, float]:
+    """Run steps for a second or more; return joules of a step above idle, and the watts of doing nothing.
+
+    Of batches of several `lengths`, which follow each other, whole rounds through them.
+    """
+    joules_so_far, ranges = counter(device, powercap)
     device.synchronize()
-    began, before = time.perf_counter(), read()
+    began, before = time.perf_counter(), joules_so_far()
     time.sleep(IDLE_SECONDS)
-    idle = spent(before, read(), ranges) / (time.perf_counter() - began)
-    count, began, before = 0, time.perf_counter(), read()
+    idle = spent(before, joules_so_far(), ranges) / (time.perf_counter() - began)
+    count, began, before = 0, time.perf_counter(), joules_so_far()
     while time.perf_counter() - began < BUSY_SECONDS:
-        step()
+        for _ in range(lengths):
+            step()
         device.synchronize()
-        count += 1
-    seconds, joules = time.perf_counter() - began, spent(before, read(), ranges)
+        count += lengths
+    seconds, joules = time.perf_counter() - began, spent(before, joules_so_far(), ranges)
     return {"step_joules": max(0.0, joules - idle * seconds) / count, "idle_watts": idle}

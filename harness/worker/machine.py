@@ -20,6 +20,7 @@ from harness.worker.allocator import wishes
 from harness.worker.clock import timed
 from harness.worker.compiler import cpp_compiler
 from harness.worker.device import Device
+from harness.worker.system import read
 
 GIB = 2**30
 COMPARABLE = (  # what must be equal for absolute times to be comparable
@@ -231,14 +232,6 @@ def calibrate(device: Device) -> dict[str, float]:
     in_turn = list(probes.values())
     seconds, _ = timed(lambda turn: in_turn[turn % 4](), range(4 * (1 + CALIBRATIONS)), device)
     return {name: median(seconds[4 + place :: 4]) for place, name in enumerate(probes)}  # the first of each warms it up
-
-
-def read(path: Path) -> str | None:
-    """Return the stripped text of a file, or None where there is none to read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
 
 
 def first_line(*command: str) -> str | None:

@@ -241,7 +241,9 @@ def flop(step: Any, lengths: int = 1) -> dict[str, float]:
         return {}
     finally:
         step.optimizer.zero_grad(set_to_none=True)
-    found = {"flop": counter.get_total_flops(), "forward_flop": forward}
+    by_operator = counter.get_flop_counts().get("Global", {})
+    fused = sum(count for name, count in by_operator.items() if "scaled_dot_product" in str(name))
+    found = {"flop": counter.get_total_flops(), "forward_flop": forward, "fused_attention_flop": fused}
     return {name: count * step.accumulate / lengths for name, count in found.items()}
 
 

@@ -62,6 +62,7 @@ def table_of(document: Document) -> tuple[Table | None, tuple[str, ...]]:
     if len(document.results) != 1 or document.results[0].base or not document.results[0].cases:
         return None, ()
     (result,) = document.results
+    cases = [case for case in result.cases if case.workload.get("model")]  # a ceiling's step time says nothing
     baselines = {item.baseline for item in result.comparisons if item.metric == "step_seconds"}
     scores = {case.score for case in result.cases if case.score}
     table = Table(
@@ -70,7 +71,7 @@ def table_of(document: Document) -> tuple[Table | None, tuple[str, ...]]:
             *("workload", "variant", "outcome", one("speed against {}", baselines) or "speed", "against", "step time"),
             *("tokens/s", "peak memory", one("{}", set(map(heading, scores))) or "score", "scored by"),
         ),
-        rows=tuple(row(result, case, are_alike=(len(baselines) < 2, len(scores) < 2)) for case in result.cases),
+        rows=tuple(row(result, case, are_alike=(len(baselines) < 2, len(scores) < 2)) for case in cases),
         hardware=tuple(dict.fromkeys(str(item["line"]) for item in result.environments.values() if "line" in item)),
     )
     return filled(table), tuple(case.case for case in result.cases)

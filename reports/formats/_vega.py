@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from harness.stats import Estimate
+from harness.stats import Estimate, exactly
 from reports.document import Cell, Chart, Mark, Quantity, Table, filled
 from reports.formats import _words
 from reports.formats._squarified import Rectangle, squarified
@@ -268,9 +268,9 @@ def crossings(chart: Chart, axis: str) -> Spec:
     }  # fmt: skip
     y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"type": "log", "nice": False}}
     color = {"field": "series", "type": "nominal", "sort": distinct(chart.marks)}
-    is_line, is_crossing = ([{"filter": f"datum.name {sign} ''"}] for sign in ("===", "!=="))
+    is_line, is_crossing = ([{"filter": f"{sign}isValid(datum.name)"}] for sign in ("!", ""))
     across = {"x": {**x, "field": "at_low"}, "x2": {"field": "at_high"}, "y": y}
-    named = {"field": "name", "type": "nominal", "title": "crossing"}
+    named = {"field": "name", "type": "nominal", "title": "what"}
     return {
         "height": 240,
         "layer": [
@@ -292,11 +292,6 @@ def crossings(chart: Chart, axis: str) -> Spec:
 def known(field: str) -> list[Spec]:
     """Return the transform that keeps the marks whose interval is known."""
     return [{"filter": f"isValid(datum.{field}) && isFinite(datum.{field})"}]
-
-
-def exactly(value: float) -> Estimate:
-    """Return a value without an interval."""
-    return Estimate(center=value, low=math.nan, high=math.nan, n=1)
 
 
 def stacked(chart: Chart, axis: str) -> Spec:

@@ -72,8 +72,8 @@ def paid(frame: Frame, block: Block, compiled: list[Case]) -> list[Chart]:
             at=at,
             series=case.variant.name,
             value=saved(at, found.ratio, cold),
-            low=saved(at, found.high, cold),
-            high=saved(at, found.low, cold),
+            low=saved(at, found.high, cold) if math.isfinite(found.high) else None,
+            high=saved(at, found.low, cold) if math.isfinite(found.low) else None,
         )
         for case, found, cold in known
         for at in (first + (last - first) * part / POINTS for part in range(POINTS + 1))

@@ -24,7 +24,8 @@ def view(frame: Frame) -> Section:
         measured = [
             case for case in block.cases if frame.figures.of(case, "output_error") or frame.figures.losses.get(case.id)
         ]
-        items += [table(frame, block, measured), *curves(frame, block, measured)] if measured else []
+        if measured and not block.workload.is_ceiling:
+            items += [table(frame, block, measured), *curves(frame, block, measured)]
     return Section(
         title="Correctness",
         question="Does each variant compute the same, and does it learn as well?",

@@ -5,7 +5,7 @@ from statistics import median
 
 from harness.metrics import METRICS
 from harness.spec import Block, Case
-from harness.stats import Estimate
+from harness.stats import exactly
 from reports.document import Cell, Change, Chart, Mark, Note, Quantity, Section, Status, Table, filled
 from reports.frame import Frame
 
@@ -176,15 +176,14 @@ def memory(frame: Frame, found: Found) -> list[Table | Chart]:
 
 
 def label(block: Block, case: Case) -> str:
-    """Return the name of a memory operation, with its threads where they are set."""
-    threads = f", {case.variant.name}" if case.variant.threads else ""
-    return f"{block.workload.settings['operation']}{threads}"
+    """Return the name of a memory operation, with its variant's where that is more than the plain one."""
+    variant = f", {case.variant.name}" if case.variant.name != case.variant.precision else ""
+    return f"{block.workload.settings['operation']}{variant}"
 
 
 def in_bytes(size: int) -> Quantity:
     """Return a size, which is exact."""
-    nothing = float("nan")
-    return Quantity(estimate=Estimate(center=float(size), low=nothing, high=nothing, n=1), unit="B")
+    return Quantity(estimate=exactly(float(size)), unit="B")
 
 
 def attention(frame: Frame, found: Found) -> list[Table]:

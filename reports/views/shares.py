@@ -7,7 +7,7 @@ from harness import passport
 from harness.metrics import METRICS
 from harness.passport import Ceilings
 from harness.spec import Block, Case
-from harness.stats import Estimate
+from harness.stats import Estimate, exactly
 from reports.document import Cell, Chart, Mark, Note, Quantity, Section, Table, filled
 from reports.frame import Frame
 
@@ -46,41 +46,51 @@ def ceilings_of(frame: Frame, case: Case) -> Ceilings:
     return passport.of_run(frame.run.meta, frame.run.place(case))
 
 
-def fewest_bytes(frame: Frame, case: Case) -> dict[str, float] | None:
-    """Return the fewest bytes that each phase has to read and write, each tensor once; None where it is not known.
+def fewest_bytes(frame: Frame, case: Case) -> dict[str, tuple[float, float]] | None:
+    """Return for each phase the fewest bytes that it reads and writes, and how many of them are different ones.
 
-    Forward: parameters, and what is saved for backward. Backward: both again, and the gradients. Optimizer: gradients,
-    and parameters and state both read and written.
+    Forward writes what backward needs, backward reads that and writes the gradients; the optimizer reads these, and
+    reads and writes the parameters that they are of, and its state. What forward and backward read of the parameters
+    is left out: of an embedding that is a few rows. None where the parts are not known.
     """
     found = {part: frame.center(case, f"memory_{part}_bytes") for part in PARTS}
     if None in found.values():
         return None
-    size = {part: value or 0.0 for part, value in found.items()}
-    forward = size["parameters"] + size["activations"]
+    saved, gradients, state = (found[part] or 0.0 for part in ("activations", "gradients", "optimizer"))
+    updated = 0.0 if case.variant.optimizer == "none" else gradients + state  # a parameter is as large as its gradient
     return {
-        "forward": forward,
-        "backward": forward + size["gradients"],
-        "optimizer": size["gradients"] + 2 * (size["parameters"] + size["optimizer"]),
+        "forward": (saved, saved),
+        "backward": (saved + gradients, saved + gradients),
+        "optimizer": (gradients + 2 * updated if updated else 0.0, gradients + updated if updated else 0.0),
     }
 
 
 def work_of(frame: Frame, case: Case) -> dict[str, float] | None:
-    """Return the FLOP of each phase; None where they were not counted."""
-    flop, forward = (frame.center(case, name) for name in ("flop", "forward_flop"))
-    return {"forward": forward, "backward": flop - forward, "optimizer": 0.0} if flop and forward else None
+    """Return the fewest FLOP of each phase; None where they were not counted. Of a fused attention half is enough."""
+    flop, forward, fused = (frame.center(case, name) for name in ("flop", "forward_flop", "fused_attention_flop"))
+    if not (flop and forward):
+        return None
+    spared = (fused or 0.0) / 2
+    backward = flop - forward
+    return {
+        "forward": forward - spared * forward / flop,
+        "backward": backward - spared * backward / flop,
+        "optimizer": 0.0,
+    }
 
 
 def bounds(frame: Frame, case: Case) -> list[Bound]:
     """Return each phase against the ceilings; nothing where a figure or the passport is missing."""
     found = ceilings_of(frame, case)
     work, moved, peak = work_of(frame, case), fewest_bytes(frame, case), found.peak(case.variant.precision)
-    if not (work and moved and peak and found.bandwidths and frame.figures.is_measured(case)):
+    if not (work and moved and peak and frame.figures.is_measured(case)):
         return []
     made = []
     for phase, flop in work.items():
-        measured, rate = frame.center(case, f"{phase}_seconds"), found.bandwidth(moved[phase])
-        if measured and rate:
-            seconds = {"products": flop / peak, "memory": moved[phase] / rate}
+        size, different = moved[phase]
+        measured, rate = frame.center(case, f"{phase}_seconds"), found.bandwidth(different)
+        seconds = {"products": flop / peak, "memory": size / rate if rate else 0.0}
+        if measured:
             by = max(seconds, key=lambda name: seconds[name])
             made.append(Bound(phase=phase, seconds=seconds[by], by=by, measured=measured))
     return made
@@ -100,7 +110,8 @@ def table(frame: Frame, block: Block, bounded: Mapping[str, Sequence[Bound]]) ->
     """Return a row a variant: its share of the peak and of the roofline, and what bounds each phase."""
     columns = (
         "variant", "step time", "FLOP/s", "share of the peak (MFU)", "no faster than", "share of that",
-        "forward bound by", "backward bound by", "optimizer bound by",
+        "forward bound by", "backward bound by", "optimizer bound by", "energy of a step", "tokens for a joule",
+        "tokens for 1 of money",
     )  # fmt: skip
     rows = tuple(
         (
@@ -108,6 +119,8 @@ def table(frame: Frame, block: Block, bounded: Mapping[str, Sequence[Bound]]) ->
             *(frame.quantity(case, name) for name in ("step_seconds", "flop_per_second", "mfu")),
             *roof(frame, case, bounded[case.id]),
             *(told(bounded[case.id], phase) for phase in ("forward", "backward", "optimizer")),
+            *(frame.quantity(case, name) for name in ("step_joules", "tokens_per_joule")),
+            for_money(frame, case),
         )
         for case in block.cases
         if bounded[case.id]
@@ -124,13 +137,24 @@ def roof(frame: Frame, case: Case, found: Sequence[Bound]) -> tuple[Cell, Cell]:
     if step:
         center, low, high = (seconds / value for value in (step.estimate.center, step.estimate.high, step.estimate.low))
         share = Quantity(estimate=Estimate(center=center, low=low, high=high, n=step.estimate.n), unit="share")
-    return exactly(seconds, "s"), share
+    return plain(seconds, "s"), share
+
+
+def for_money(frame: Frame, case: Case) -> Quantity | None:
+    """Return the tokens that are trained for one unit of money, where the run knows what an hour costs."""
+    price, rate = frame.run.meta.get("price_per_hour"), frame.quantity(case, "tokens_per_second")
+    if not (price and rate):
+        return None
+    center, low, high = (
+        value * 3600 / price for value in (rate.estimate.center, rate.estimate.low, rate.estimate.high)
+    )
+    return Quantity(estimate=Estimate(center=center, low=low, high=high, n=rate.estimate.n), unit="tokens")
 
 
 def told(found: Sequence[Bound], phase: str) -> str | None:
     """Return what bounds a phase, and how near it comes to that bound."""
     for bound in found:
-        if bound.phase == phase:
+        if bound.phase == phase and bound.seconds:
             return f"{bound.by}, {bound.seconds / bound.measured:.0%} of it reached"
     return None
 
@@ -144,6 +168,8 @@ def roofline(frame: Frame, blocks: Sequence[Block]) -> Iterator[Chart]:
                 by_place.setdefault(frame.run.place(case), []).append((block, case))
     for place, pairs in by_place.items():
         found = ceilings_of(frame, pairs[0][1])
+        if not found.bandwidths:
+            continue
         slowest = found.bandwidths[-1][1]
         used = dict.fromkeys(
             passport.SAME_PEAK.get(case.variant.precision, case.variant.precision) for _, case in pairs
@@ -161,7 +187,7 @@ def roofline(frame: Frame, blocks: Sequence[Block]) -> Iterator[Chart]:
             )
             if flop and moved and rate:
                 name = f"{block.name}, {case.variant.name}"
-                at = flop / sum(moved.values())
+                at = flop / sum(size for size, _ in moved.values())
                 marks.append(Mark(at=at, value=rate, series=block.name, name=name))
         yield Chart(
             kind="crossings",
@@ -184,15 +210,14 @@ def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
             peak = next((found for name in PEAKS if (found := frame.quantity(case, name))), None)
             if peak and all(parts):
                 total = sum(part.estimate.center for part in parts if part)
-                share = exactly(total / peak.estimate.center, "share")
-                rows.append((block.name, case.variant.name, *parts, exactly(total, "B"), peak, share))
+                share = plain(total / peak.estimate.center, "share")
+                rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share))
     if rows:
         columns = ("workload", "variant", *PARTS, "together", "measured peak", "explained")
         cases = [case for block in blocks for case in block.cases]
         yield Table(title="Memory: parts and peak", columns=columns, rows=tuple(rows), hardware=frame.hardware(*cases))
 
 
-def exactly(value: float, unit: str) -> Quantity:
+def plain(value: float, unit: str) -> Quantity:
     """Return a value without an interval."""
-    nothing = float("nan")
-    return Quantity(estimate=Estimate(center=value, low=nothing, high=nothing, n=1), unit=unit)
+    return Quantity(estimate=exactly(value), unit=unit)

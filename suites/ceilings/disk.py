@@ -4,7 +4,7 @@ import mmap
 import os
 from pathlib import Path
 
-from harness.errors import Unavailable
+from harness.errors import Unavailable, UserError
 from harness.work import Ceiling, Place
 
 CHUNK = 2**20
@@ -12,6 +12,8 @@ CHUNK = 2**20
 
 def prepare(place: Place, *, direct: bool = True) -> Ceiling:
     """Return a pass over the workload's training text in chunks of 1 MiB; `direct` leaves the system's cache out."""
+    if not isinstance(place.data.get("train"), str):
+        raise UserError("disk reads a text", "give the workload data such as stdlib")
     path = Path(place.data["train"])
     if direct and not hasattr(os, "O_DIRECT"):
         raise Unavailable("this system cannot read past its cache (O_DIRECT): no rate of the disk itself")
@@ -21,7 +23,7 @@ def prepare(place: Place, *, direct: bool = True) -> Ceiling:
         buffer = mmap.mmap(-1, CHUNK)  # page-aligned, as direct reading needs it
         os.preadv(file, [buffer], 0)
     except OSError as error:
-        raise Unavailable(f"the folder of the data cannot be read past the cache: {error.strerror}") from error
+        raise Unavailable(f"{path.name} cannot be read{' past the cache' * direct}: {error.strerror}") from error
 
     def step() -> None:
         for offset in range(0, size, CHUNK):

@@ -16,13 +16,13 @@ DTYPES = {
 }  # fmt: skip
 WORK = 2e9
 """FLOP of a step on a CPU, at least: some 10 ms, beside which calling and timing count for nothing."""
-COLD_BYTES = 2**28  # more than the caches of today's processors hold
+COLD_BYTES = 2**28  # more than the caches of most processors hold
 CHECKED = 16  # rows whose result is computed in float64, too
 
 
 def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = False) -> Ceiling:
     """Return products of one pair of random matrices, or with `cold` of as many as no cache holds."""
-    multiply, dtype = product(place.precision), dtype_of(place.precision)
+    multiply, dtype = product(place), dtype_of(place)
     shapes = (rows, inner), (inner, columns)
     size = torch.empty((), dtype=dtype).element_size() * (rows * inner + inner * columns)
     count = ceil(COLD_BYTES / size) + 1 if cold else 1
@@ -31,28 +31,31 @@ def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = F
     if place.precision == "fp8":  # the tensor cores take the second matrix column by column
         pairs = [[a, b.t().contiguous().t()] for a, b in pairs]
     following, repeats = cycle(pairs), ceil(WORK * place.effort / (2 * rows * inner * columns))
+    result = multiply(*pairs[0])  # written over from here on: what is new is mapped and zeroed first
 
     def step() -> Tensor:
         for _ in range(repeats):
-            result = multiply(*next(following))
+            multiply(*next(following), out=result)
         return result
 
     def error() -> float:
         a, b = pairs[0]
-        found = multiply(a, b)[:CHECKED].to("cpu", torch.float64)
-        expected = a[:CHECKED].to("cpu", torch.float64) @ b.to("cpu", torch.float64)
+        found = multiply(a, b, out=result)[:CHECKED].cpu().double()
+        expected = a[:CHECKED].cpu().double() @ b.cpu().double()
         return float((found - expected).norm() / expected.norm())
 
     return Ceiling(step=step, amount={"flop": 2.0 * rows * inner * columns * repeats}, error=error)
 
 
-def dtype_of(precision: str) -> torch.dtype:
-    """Return the number format of a precision's operands; raise Unavailable if this torch has none."""
-    if precision == "fp8":
-        if not hasattr(torch, "float8_e4m3fn"):
-            raise Unavailable(f"float8 needs torch 2.1 or newer; this is {torch.__version__}")
-        return torch.float8_e4m3fn
-    return DTYPES[precision]
+def dtype_of(place: Place) -> torch.dtype:
+    """Return the number format of a precision's operands; raise Unavailable where it is not multiplied in."""
+    if place.precision != "fp8":
+        return DTYPES[place.precision]
+    if not hasattr(torch, "float8_e4m3fn"):
+        raise Unavailable(f"float8 needs torch 2.1 or newer; this is {torch.__version__}")
+    if place.device.type != "cuda" or torch.cuda.get_device_capability(place.device) < (8, 9):
+        raise Unavailable("float8 is multiplied by NVIDIA GPUs of compute capability 8.9 or newer")
+    return torch.float8_e4m3fn
 
 
 def drawn(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
@@ -62,18 +65,17 @@ def drawn(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator
     return torch.randn(shape, generator=generator).to(dtype)
 
 
-def product(precision: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what multiplies two matrices of a precision; int8 into int32, fp8 into bfloat16."""
-    if precision == "int8":
+def product(place: Place) -> Callable[..., Tensor]:
+    """Return what multiplies two matrices, into `out` if it is given; int8 into int32, fp8 into bfloat16."""
+    if place.precision == "int8":
         if not hasattr(torch, "_int_mm"):
             raise Unavailable(f"int8 products need torch 2.1 or newer; this is {torch.__version__}")
         return torch._int_mm
-    if precision == "fp8":
-        return scaled
-    return torch.mm
+    return scaled if place.precision == "fp8" else torch.mm
 
 
-def scaled(a: Tensor, b: Tensor) -> Tensor:
+def scaled(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the product of two float8 matrices, both with a scale of 1."""
     one = torch.ones((), device=a.device)
-    return torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+    found = torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16, out=out)
+    return found[0] if isinstance(found, tuple) else found  # a pair before torch 2.5

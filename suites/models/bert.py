@@ -4,6 +4,10 @@
 head (its transform and its bias; its matrix is the token embedding's own) but no pooler, which that head does not use.
 With `classes` the model has, instead of that head, the pooler and a head that tells classes apart. Dropout, where
 `dropout` is not 0, follows the embedding, each residual branch and the pooler; attention has none.
+
+FLOP of a row forward, without `classes`; three times as many in training:
+
+    length * (layers * (24 * dim**2 + 4 * length * dim) + 2 * dim**2 + 2 * dim * vocabulary)
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +21,21 @@ from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
-    "tiny": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
-    "small": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
+    "tiny": {
+        "vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0,
+        "pool": "first",
+    },
+    "small": {
+        "vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0,
+        "pool": "first",
+    },
     "base": {
         "vocabulary": 30522, "positions": 512, "classes": 0, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0,
+        "pool": "first",
     },
 }  # fmt: skip
 EPSILON = 1e-12  # of the layer norms, as published
+POOLS = ("first", "mean")
 HEAD = ("transform", "transform_norm", "bias", "pooler", "head")  # what depends on what a model is trained for
 NAMES = {  # in Hugging Face's checkpoints -> here
     "embeddings.word_embeddings": "token",
@@ -53,10 +65,12 @@ Attention = Callable[..., Tensor]
 
 def build(
     attention: Attention, *, vocabulary: int = 320, positions: int = 512, classes: int = 0, dim: int = 128,
-    heads: int = 4, layers: int = 2, dropout: float = 0.0,
+    heads: int = 4, layers: int = 2, dropout: float = 0.0, pool: str = "first",
 ) -> nn.Module:  # fmt: skip
-    """Return a BERT with its initial weights."""
-    model = BERT(attention, vocabulary, positions, classes, dim, heads, layers, dropout)
+    """Return a BERT with its initial weights; it tells classes by the `first` token, as published, or by the `mean`."""
+    if pool not in POOLS:
+        raise ValueError(f"pool is {pool!r}: --set pool=first, or mean")
+    model = BERT(attention, vocabulary, positions, classes, dim, heads, layers, dropout, pool)
     initialise(model)
     return model
 
@@ -66,10 +80,10 @@ class BERT(nn.Module):
 
     def __init__(
         self, attention: Attention, vocabulary: int, positions: int, classes: int, dim: int, heads: int, layers: int,
-        dropout: float,
+        dropout: float, pool: str,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.classes = classes
+        self.classes, self.pool = classes, pool
         self.token = nn.Embedding(vocabulary, dim)
         self.segment = nn.Embedding(2, dim)
         self.position = nn.Embedding(positions, dim)
@@ -96,7 +110,8 @@ class BERT(nn.Module):
         for layer in self.layers:
             x = layer(x, keys)
         if self.classes:
-            return self.head(self.dropout(torch.tanh(self.pooler(x[:, 0]))))  # (batch, classes)
+            x = x[:, 0] if self.pool == "first" else mean(x, mask)  # (batch, dim)
+            return self.head(self.dropout(torch.tanh(self.pooler(x))))  # (batch, classes)
         y = F.gelu(self.transform(x)).to(x.dtype)  # under bf16 autocast on CPU, torch 1.13's layer norm takes fp32 only
         x = self.transform_norm(y)
         return F.linear(x, self.token.weight, self.bias)  # (batch, length, vocabulary)
@@ -128,6 +143,14 @@ class Layer(nn.Module):
         x = self.attention_norm(x + self.dropout(self.attention_output(y)))
         y = F.gelu(self.intermediate(x))  # (batch, length, 4 dim)
         return self.output_norm(x + self.dropout(self.output(y)))
+
+
+def mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean over the real positions (Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084)."""
+    if mask is None:
+        return x.mean(1)
+    weight = mask.to(x.dtype)[:, :, None]  # (batch, length, 1)
+    return (x * weight).sum(1) / weight.sum(1)
 
 
 def initialise(model: nn.Module) -> None:

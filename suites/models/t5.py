@@ -12,6 +12,12 @@ each stack; attention and the inside of the feed-forward, where T5 has it too, h
 With `classes` the model reads a text to tell classes apart, as transformers' T5ForSequenceClassification does: the
 decoder is given the text, too, one place later, its first token twice; what it makes of the last real place, where that
 class has EOS, goes through a pooler to a head. Padding stands to the right. Dropout follows the pooler, too.
+
+FLOP of a pair forward, without `classes`, where inner is heads * head_dim, and feed
+`(4 + 2 * gated) * dim * hidden`; three times as many in training:
+
+    layers * (source * (12 * dim * inner + feed + 4 * source * inner)
+    + target * (12 * dim * inner + feed + 4 * (source + target) * inner)) + 2 * target * dim * vocabulary
 """
 
 import math

@@ -4,6 +4,12 @@
 37,184,256 ("39M"), counting trained ones: the encoder's positions are sinusoids. `tiny` and `small` are the trial sizes
 that every model here has, for bytes as tokens, and none of the published ones. Dropout, where `dropout` is not 0,
 follows the embeddings and each residual branch; attention has none.
+
+FLOP of a pair forward, without `classes`, where places is half of the frames; the last
+three terms are both convolutions and the mel bands; three times as many in training:
+
+    layers * (places * (28 * dim**2 + 4 * places * dim) + target * (28 * dim**2 + 4 * (places + target) * dim))
+    + 2 * target * dim * vocabulary + 12 * places * 80 * dim + 6 * places * dim**2 + 4 * places * 80 * 201
 """
 
 import math
