@@ -221,3 +221,32 @@ def outcome(block: Block, case: Case, *, is_missing: bool) -> dict[str, Any]:
 def compared(base: Run, candidate: Run) -> Between:
     """Return one run against another."""
     return between(figures(base), figures(candidate))
+
+
+def made_machine(folder: Path) -> Run:
+    """Return a run of a product, a copy on two working sets and a model, with the ceilings that they amount to."""
+
+    def ceiling(task: str, **settings: Any) -> Block:
+        variant = Variant(name="v1")
+        return Block(workload=Workload(task=f"ceilings/{task}", settings=settings), variants=(variant,))
+
+    blocks = (
+        ceiling("matmul", rows=64, inner=64, columns=64),
+        *(ceiling("memory", operation="copy", size=2**power) for power in (20, 28)),
+        made_suite((64,)).blocks[0],
+    )
+    suite = replace(made_suite((64,)), name="hardware", blocks=blocks)
+    run = made_run(folder, suite)
+    rows, amounts = run.samples(), ("flop", "moved_bytes", "moved_bytes")
+    for block, amount in zip(blocks, amounts, strict=False):
+        row = {"case": block.cases[0].id, "launch": 1, "round": 0, "turn": 0, "step": 0, "metric": amount, "value": 2e9}
+        rows = pd.concat([rows.astype({"case": str, "metric": str}), pd.DataFrame([row])])
+    parts = {"flop": 2e9, "forward_flop": 0.7e9, "peak_flop_per_second": 1e12}
+    parts |= {f"memory_{part}_bytes": 1e6 for part in ("parameters", "gradients", "optimizer", "activations")}
+    for case in blocks[-1].cases:
+        found = [{**row, "case": case.id, "metric": name, "value": value} for name, value in parts.items()]
+        rows = pd.concat([rows, pd.DataFrame(found)])
+    rows.to_parquet(folder / "samples.parquet")
+    place = {"peaks": {"fp32": 1e12, "bf16": 2e12}, "bandwidths": [[2**20, 9e10], [2**28, 1e10]], "passport": "made"}
+    run.meta["ceilings"] = {run.place(case): place for case in suite.cases}
+    return run

@@ -88,10 +88,12 @@ NAMED = {
     "env",
     "explain",
     "trace",
+    "hardware",
 }  # a command's name alone, in a sentence
 # tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments;
-# tests/test_explain.py explains compiled cases; tests/test_traces.py serves TensorBoard
-APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|^explain latest$|--tensorboard")
+# tests/test_explain.py explains compiled cases; tests/test_traces.py serves TensorBoard; tests/test_hardware.py
+# compares passports
+APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|^explain latest$|--tensorboard|^hardware compare")
 RUNNABLE = [command for command in ALL if command not in NAMED and not APART.search(command)]
 
 
@@ -191,6 +193,7 @@ def test_a_documented_command_runs(command, own, tandem, scripted_run, shards):
     if re.search(r"baseline (?!save)|baseline:|--update", command):
         tandem("baseline save main latest")
     command = re.sub("^trace latest", f"trace {scripted_run.id}", command)  # not of a gate that ran since
+    command += " --runs machines" * command.startswith("hardware")  # the others speak of the suite above
     is_short = not command.startswith("run") or "--dry-run" in command
     assert tandem(command if is_short else f"{command} --dry-run")
 

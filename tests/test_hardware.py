@@ -122,11 +122,14 @@ def test_a_product_is_right_and_its_flop_are_those_of_the_formula(precision, col
     assert made.step().shape == (32, 16)
 
 
-def test_cold_products_take_other_matrices_than_a_cache_holds(little_work, monkeypatch):
-    seen = set()
-    monkeypatch.setattr(torch, "mm", lambda a, b: seen.add(a.data_ptr()))
-    matmul.prepare(placed(), rows=32, inner=48, columns=16, cold=True).step()
-    assert len(seen) * 4 * (32 * 48 + 48 * 16) >= 2**16 // 2  # WORK ends before all have come
+@pytest.mark.parametrize(("cold", "pairs"), [(True, 3), (False, 1)])
+def test_cold_products_take_another_pair_each_time(cold, pairs, little_work, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "mm", lambda a, b, out=None: seen.append(a.data_ptr()))
+    made = matmul.prepare(placed(), rows=32, inner=48, columns=16, cold=cold)
+    seen.clear()
+    made.step()
+    assert (len(seen), len(set(seen))) == (3, pairs)
 
 
 @pytest.mark.parametrize(("operation", "arrays"), memory.ARRAYS.items())
@@ -269,7 +272,7 @@ def test_a_ceiling_with_a_wrong_result_is_wrong(tmp_path):
 
 
 def test_a_ceiling_whose_process_another_one_ended_warms_up_again(tmp_path):
-    _, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "crash", "from_probe": 150}}).run()
+    _, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "crash", "from_probe": 25}}).run()
     assert outcomes(run)["memory"] == "error"
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     asked = [event for event in events if event.get("verb") == "probe" and "to" in event]
@@ -395,6 +398,20 @@ def test_the_interval_of_a_ratio_of_two_sessions_holds_both_of_theirs():
     assert found.center == pytest.approx(2.0)
     assert math.log(found.high / 2) == pytest.approx(0.05)
     assert math.log(2 / found.low) == pytest.approx(0.05)
+
+
+def test_two_runs_and_the_report_of_one_are_compared(tmp_path):
+    machine = Machine(tmp_path)
+    runs = [machine.call("hardware", "--quick", "--quiet").stdout.splitlines()[-1] for _ in range(2)]
+    assert machine.call("report", runs[0], "--format", "json", "-o", "passport.json").returncode == 0
+    done = machine.call("hardware", "compare", "passport.json", runs[1])
+    assert done.returncode == 0, done.stderr
+    assert "scripted, 2 cores (2) against scripted, 2 cores (1): better in 0 of" in done.stdout
+
+
+def test_passports_that_are_checked_in_can_be_read():
+    for path in (names.ROOT / "reports/hardware").glob("*.json"):
+        assert passport.read(path)["run"]["measuring"] == passport.MEASURING
 
 
 def test_one_passport_alone_compares_with_nothing(tmp_path):

@@ -32,7 +32,7 @@ COORDINATOR = [
 ]
 MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "shared": {"harness", "suites"},
-    "worker": {"harness", "suites", "torch", "numpy", "safetensors", "transformers"},
+    "worker": {"harness", "suites", "torch", "numpy", "safetensors", "transformers", "pynvml"},
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
         "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "sklearn", "tomllib", "pytest", "pytest_benchmark",

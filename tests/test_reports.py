@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import HOSTILE, LINE, hostile, made_gate, made_run, made_suite
+from made_run import HOSTILE, LINE, hostile, made_gate, made_machine, made_run, made_suite
 from rich.cells import cell_len
 
 from harness import names
@@ -138,10 +138,14 @@ def test_a_gates_verdicts_are_in_its_json(gate: Run) -> None:
 
 
 @pytest.mark.parametrize("name", [named.name for named in names.listing("view") if named.name not in SILENT])
-def test_every_view_says_where_it_stands_and_what_it_answers(name: str, run: Run, gate: Run, special: Run) -> None:
+def test_every_view_says_where_it_stands_and_what_it_answers(
+    name: str, run: Run, gate: Run, special: Run, tmp_path: Path
+) -> None:
     named = names.find("view", name)
     assert isinstance(named.literal("ORDER", None), int)
-    (section,) = document_of([{"gate": gate, "loading": special, "fit": special}.get(name, run)], [name]).sections
+    machine = made_machine(tmp_path) if name in ("hardware", "shares") else run
+    shown = {"gate": gate, "loading": special, "fit": special}.get(name, machine)
+    (section,) = document_of([shown], [name]).sections
     assert section.question.endswith("?")
 
 
@@ -394,7 +398,7 @@ def test_a_page_loads_nothing(document: Document) -> None:
 def test_every_picture_has_words(document: Document) -> None:
     page = html.render(document)
     kinds = {chart.kind for chart in charts(document)}
-    assert kinds == {"intervals", "waterfall", "lines", "stacked", "treemap"}
+    assert kinds == {"intervals", "waterfall", "lines", "curves", "stacked", "treemap"}
     assert page.count('role="img" aria-label="') == len(charts(document))
 
 

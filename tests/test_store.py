@@ -66,7 +66,7 @@ def cut(path):
         (lambda run: (run / "run.json").unlink(), "is not a run: it holds no run.json"),
         (lambda run: (run / "run.json").write_text("[]"), "is not a run: its run.json names no format"),
         (lambda run: cut(run / "run.json"), "cannot be read"),
-        (lambda run: edit(run / "run.json", format=99), "newer than 5; update torch-tandem"),
+        (lambda run: edit(run / "run.json", format=99), "newer than 6; update torch-tandem"),
         (lambda run: edit(run / "run.json", status="running"), "is not finished; finish it with `tandem run --resume"),
         (lambda run: cut(run / "samples.parquet"), "is truncated or was changed"),
         (lambda run: (run / "samples.parquet").unlink(), "is truncated or was changed"),

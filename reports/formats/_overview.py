@@ -63,6 +63,8 @@ def table_of(document: Document) -> tuple[Table | None, tuple[str, ...]]:
         return None, ()
     (result,) = document.results
     cases = [case for case in result.cases if case.workload.get("model")]  # a ceiling's step time says nothing
+    if not cases:
+        return None, ()
     baselines = {item.baseline for item in result.comparisons if item.metric == "step_seconds"}
     scores = {case.score for case in result.cases if case.score}
     table = Table(
@@ -74,7 +76,7 @@ def table_of(document: Document) -> tuple[Table | None, tuple[str, ...]]:
         rows=tuple(row(result, case, are_alike=(len(baselines) < 2, len(scores) < 2)) for case in cases),
         hardware=tuple(dict.fromkeys(str(item["line"]) for item in result.environments.values() if "line" in item)),
     )
-    return filled(table), tuple(case.case for case in result.cases)
+    return filled(table), tuple(case.case for case in cases)
 
 
 def one(text: str, names: set[str]) -> str:
