@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import cycle
 from math import ceil
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ DTYPES = {
 WORK = 2e9
 """FLOP of a step on a CPU, at least: some 10 ms, beside which calling and timing count for nothing."""
 COLD_BYTES = 2**28  # more than the caches of most processors hold
+TRIAL, TOO_LONG = 256, 2.0  # side of a product that tells, seconds
 CHECKED = 16  # rows whose result is computed in float64, too
 
 
@@ -30,6 +32,7 @@ def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = F
     pairs = [[drawn(shape, dtype, generator).to(place.device) for shape in shapes] for _ in range(count)]
     if place.precision == "fp8":  # the tensor cores take the second matrix column by column
         pairs = [[a, b.t().contiguous().t()] for a, b in pairs]
+    refuse_emulated(place, multiply, dtype, 2.0 * rows * inner * columns)
     following, repeats = cycle(pairs), ceil(WORK * place.effort / (2 * rows * inner * columns))
     result = multiply(*pairs[0])  # written over from here on: what is new is mapped and zeroed first
 
@@ -45,6 +48,24 @@ def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = F
         return float((found - expected).norm() / expected.norm())
 
     return Ceiling(step=step, amount={"flop": 2.0 * rows * inner * columns * repeats}, error=error)
+
+
+def refuse_emulated(place: Place, multiply: Callable[..., Tensor], dtype: torch.dtype, flop: float) -> None:
+    """Raise Unavailable where a format is multiplied so slowly that one product would take `TOO_LONG` seconds.
+
+    A CPU without instructions for float16 takes half a minute for what float32 has in a fifth of a second.
+    """
+    if place.precision == "fp8":  # which no CPU emulates here
+        return
+    trial = [torch.ones(TRIAL, TRIAL, dtype=dtype, device=place.device) for _ in range(2)]
+    multiply(*trial)
+    began = perf_counter()  # no figure: it only tells emulation from instructions
+    multiply(*trial).cpu()
+    rate = 2.0 * TRIAL**3 / (perf_counter() - began)
+    if flop / rate > TOO_LONG:
+        raise Unavailable(
+            f"{place.precision} is emulated here, at {rate / 1e9:.2g} GFLOP/s: too slow for such a product"
+        )
 
 
 def dtype_of(place: Place) -> torch.dtype:
