@@ -38,7 +38,9 @@ def nvml() -> Counter:
         handle = handle_of(pynvml)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except ImportError:
-        raise Unavailable("a GPU's energy is read through NVML, in the extra `nvidia`: pip install nvidia-ml-py") from None
+        raise Unavailable(
+            "a GPU's energy is read through NVML, in the extra `nvidia`: pip install nvidia-ml-py"
+        ) from None
     except Exception as error:
         raise Unavailable(f"this GPU counts no energy: {error}") from error
     return lambda: [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]

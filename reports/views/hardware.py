@@ -71,7 +71,7 @@ def listed(begin: str, parts: Sequence[tuple[Cell, ...]]) -> Note:
     """Return an answer that lists quantities with what they are of."""
     cells: list[Cell] = [begin]
     for number, part in enumerate(parts):
-        cells += [*part, "and"] if number < len(parts) - 1 else [*part]
+        cells += [*(["and"] if 0 < number == len(parts) - 1 else []), *part]
     return Note(parts=tuple(cells), kind="answer")
 
 
