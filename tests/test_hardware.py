@@ -125,7 +125,7 @@ def test_a_product_is_right_and_its_flop_are_those_of_the_formula(precision, col
 @pytest.mark.parametrize(("cold", "pairs"), [(True, 3), (False, 1)])
 def test_cold_products_take_another_pair_each_time(cold, pairs, little_work, monkeypatch):
     seen = []
-    monkeypatch.setattr(torch, "mm", lambda a, b, out=None: seen.append(a.data_ptr()))
+    monkeypatch.setattr(torch, "mm", lambda a, b, out=None: seen.append(a.data_ptr()) or a)
     made = matmul.prepare(placed(), rows=32, inner=48, columns=16, cold=cold)
     seen.clear()
     made.step()
@@ -137,6 +137,12 @@ def test_memory_counts_each_array_once_a_pass(operation, arrays, little_work):
     made = memory.prepare(placed(), operation=operation, size=2**16)
     passes = math.ceil(1e5 / 2**16)
     assert made.amount["moved_bytes"] == pytest.approx(2**16 * passes, rel=1e-4)
+
+
+def test_a_format_that_is_emulated_is_not_measured(little_work, monkeypatch):
+    monkeypatch.setattr(matmul, "TOO_LONG", 0.0)
+    with pytest.raises(Unavailable, match=r"fp16 is emulated here, at .* GFLOP/s: too slow for such a product"):
+        matmul.prepare(placed("fp16"), rows=32, inner=48, columns=16)
 
 
 def test_what_a_ceiling_cannot_be_asked_is_a_sentence():

@@ -71,7 +71,9 @@ def listed(begin: str, parts: Sequence[tuple[Cell, ...]]) -> Note:
     """Return an answer that lists quantities with what they are of."""
     cells: list[Cell] = [begin]
     for number, part in enumerate(parts):
-        cells += [*(["and"] if 0 < number == len(parts) - 1 else []), *part]
+        *front, last = part
+        is_inside = isinstance(last, str) and number < len(parts) - 2
+        cells += [*(["and"] if 0 < number == len(parts) - 1 else []), *front, f"{last}," if is_inside else last]
     return Note(parts=tuple(cells), kind="answer")
 
 
