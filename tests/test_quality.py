@@ -125,7 +125,7 @@ def test_two_sessions_of_shares_are_judged_by_welchs_t_on_the_shares() -> None:
 
 def test_every_metric_that_is_compared_by_difference_is_a_share_or_is_not_compared() -> None:
     assert {metric.name for metric in METRICS.values() if metric.scale == "difference" and metric.margin} == {
-        "accuracy", "f1", "matthews_correlation", "character_error_rate", "train_accuracy",
+        "accuracy", "f1", "matthews_correlation", "character_error_rate", "train_accuracy", "mfu",
     }  # fmt: skip
     assert all(metric.unit == "share" for metric in METRICS.values() if metric.scale == "difference" and metric.margin)
 
