@@ -40,7 +40,7 @@ class Place:
     device: Any
     """The torch.device."""
     precision: str
-    """As in `Variant.precision`; `DTYPES` of the task says what it makes of it."""
+    """As in `Variant.precision`; what number format that is says the ceiling."""
     attention: Callable[..., Any]
     """The variant's attention function."""
     data: Mapping[str, Any]

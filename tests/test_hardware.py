@@ -101,18 +101,6 @@ def little_work(monkeypatch):
     monkeypatch.setattr(calls, "CALLS", 10)
 
 
-@pytest.mark.parametrize("name", [named.name for named in names.listing("ceiling")])
-def test_every_ceiling_steps_and_counts_what_it_does(name, little_work, tmp_path):
-    (tmp_path / "text").write_bytes(bytes(3 * 2**20))
-    place, prepare = placed(data={"train": str(tmp_path / "text")}), names.find("ceiling", name).load()
-    if name == "ceilings/transfer":  # a CPU copies nothing
-        return
-    made = prepare(place, **({"direct": False} if name == "ceilings/disk" else SMALL.get(name, {})))
-    made.step()
-    assert made.amount.keys() <= {"flop", "moved_bytes", "calls"}
-    assert min(made.amount.values()) > 0
-
-
 @pytest.mark.parametrize("cold", [False, True])
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16", "int8"])
 def test_a_product_is_right_and_its_flop_are_those_of_the_formula(precision, cold, little_work):
@@ -168,7 +156,8 @@ def test_every_ceiling_is_stepped_as_a_worker_steps_it(name, little_work, tmp_pa
         return
     first, second = prepared.probe(message), prepared.probe({**message, "settle": 1})
     assert len(first["seconds"]) == len(second["seconds"]) == 3
-    assert first["metrics"]
+    assert first["metrics"].keys() <= {"flop", "moved_bytes", "calls"}
+    assert min(first["metrics"].values()) > 0
     assert "metrics" not in second
     assert second["wall"] >= sum(second["seconds"]) > 0
 
@@ -416,7 +405,9 @@ def test_two_runs_and_the_report_of_one_are_compared(tmp_path):
 
 
 def test_passports_that_are_checked_in_can_be_read():
-    for path in (names.ROOT / "reports/hardware").glob("*.json"):
+    checked_in = [*(names.ROOT / "reports/hardware").glob("*.json")]
+    assert checked_in
+    for path in checked_in:
         assert passport.read(path)["run"]["measuring"] == passport.MEASURING
 
 
