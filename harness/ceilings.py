@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -45,6 +45,7 @@ def measure(
         longest = max(longest, perf_counter() - start)
     for place in {suite.environment(case.variant) for block in blocks for case in block.cases}:
         found = passport.ceilings(figures_of(suite, blocks, recorder, place), recorder.id)
+        found = replace(found, calibration=passport.calibration(recorder.environments.get(place, {})))
         known = passport.of_run(recorder.meta, place)  # what a kept passport says
         recorder.meta.setdefault("ceilings", {})[place] = asdict(found.merged(known))
 

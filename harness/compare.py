@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness import stats
+from harness.calibration import strayed
 from harness.errors import UserError
 from harness.figures import Figures
 from harness.metrics import COMPILED, METRICS, SPREAD, TO_QUALITY
@@ -15,7 +16,6 @@ from harness.stats import UNREACHED, Caution, Judgement
 from harness.store import Run
 
 COMPARED = (*SPREAD, *TO_QUALITY, *COMPILED)
-DRIFT = 0.05  # docs/measuring.md, "Across runs": calibration probes must agree within this
 TWO_SESSIONS = Caution(
     code="two sessions",
     message="the runs were made at different times: how far the machine strayed between them is not in the interval",
@@ -347,13 +347,6 @@ def unlike_places(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator
         for probe in strayed(before, after):
             seconds = [f"{found.get('calibration', {}).get(probe)} s" for found in (before, after)]
             yield Difference(field=f"{label}: calibration {probe}", base=seconds[0], candidate=seconds[1])
-
-
-def strayed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the calibration probes in which two environments disagree."""
-    probes, own = (environment.get("calibration", {}) for environment in (before, after))
-    apart = {probe: abs(stats.log_ratio(float(probes[probe]), float(own.get(probe, math.nan)))) for probe in probes}
-    return [probe for probe, distance in apart.items() if not distance <= math.log1p(DRIFT)]
 
 
 def fields(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[tuple[str, Any, Any]]:

@@ -164,13 +164,14 @@ def of_device(names: Sequence[str] | None) -> list[Check]:
 
 
 def device_processes() -> list[str] | None:
-    """Return the names of the programs on NVIDIA devices, or None where nothing tells."""
-    command = ["nvidia-smi", "--query-compute-apps=process_name", "--format=csv,noheader"]
+    """Return the names of the programs on the first NVIDIA device that torch may use; None where nothing tells."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command = ["nvidia-smi", f"--id={first}", "--query-compute-apps=process_name", "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return [line.split()[0].rpartition("/")[2] for line in listed.splitlines() if line.strip()]
+    return sorted({line.split()[0].rpartition("/")[2] for line in listed.splitlines() if line.strip()})
 
 
 def share_of_core(process: psutil.Process) -> float:

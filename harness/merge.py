@@ -16,7 +16,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from harness import passport
-from harness.compare import strayed
+from harness.calibration import strayed
 from harness.errors import UserError
 from harness.shard import Shard, parse
 from harness.spec import Block, Suite, repeated

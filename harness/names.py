@@ -124,30 +124,33 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
     """Return where `name` leads; a relative path is looked up in `folders`, then in the current one.
 
     The short name of a model that reads its checkpoint itself may have that behind a colon, as that of data may have
-    what to read; where this is a folder, it is looked up like a path. Data may be a folder, too.
+    what to read: other data, where its file says so, or a path or name of its own. Data may be a folder, too.
     """
     rule = KINDS[kind]
     path_text, _, function = name.partition(":")
     if path_text.endswith(".py"):
         path = located(kind, path_text, folders)
         return Named(kind=kind, name=name, path=path, function=function or rule.function)
+    listed = listing(kind)
+    for named in listed:
+        if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
+            if kind == "data" and named.takes_argument:
+                raise UserError(f"{name!r} alone does not say which data", f"write {name}:NAME or {name}:PATH")
+            return named
+        if function and named.name == path_text and named.takes_argument:
+            if named.literal("ARGUMENT", "") == "data":
+                return replace(named, name=name, argument=absolute(find("data", function, folders)))
+            folder = located_folder(function, folders) if kind == "data" else None
+            return replace(named, name=name, argument=str(folder or function))
     if kind == "data" and name.endswith(TABLES):
         table = find(kind, "suites.data._table")
         return replace(table, name=name, argument=str(located(kind, name, folders)))
-    for named in listing(kind):
-        if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
-            if kind == "data" and named.takes_argument:
-                raise UserError(f"{name!r} alone does not say which data", f"write {name}:TASK or {name}:FOLDER")
-            return named
-        if function and named.name == path_text and named.takes_argument:
-            folder = located_folder(function, folders) if kind == "data" else None
-            return replace(named, name=name, argument=str(folder or function))
     if kind == "data" and (images := image_folder(name, folders)):
         return replace(find(kind, "suites.data._image_folder"), name=name, argument=images)
     if "." in path_text and (specification := _specification(path_text)) and specification.origin:
         path = Path(specification.origin)
         return Named(kind=kind, name=name, path=path, function=function or rule.function, importable=path_text)
-    raise unknown(kind, name, [named.name for named in listing(kind)])
+    raise unknown(kind, name, [named.name for named in listed])
 
 
 def located(kind: str, name: str, folders: Sequence[Path]) -> Path:
@@ -168,6 +171,14 @@ def image_folder(name: str, folders: Sequence[Path]) -> str:
     if "/" in name:
         raise UserError(f"no folder {name!r} for data", "a path starts at the suite's folder or at this one")
     return ""
+
+
+def absolute(data: Named) -> str:
+    """Return a name by which data are found from any folder."""
+    if not data.importable:
+        return f"{data.path}:{data.function}"
+    short = "" if data.path.stem.startswith("_") else f"{data.path.stem}:"  # those have no name but their path
+    return f"{short}{data.argument}" if data.argument else data.name
 
 
 def located_folder(name: str, folders: Sequence[Path]) -> Path | None:

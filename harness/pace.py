@@ -14,7 +14,7 @@ WARM_SECONDS_ELSEWHERE = 0.5
 WINDOW = 5
 MEDIAN_CHANGE = 0.02
 QUARTILE_CHANGE = 0.05
-WARM_UP_CAP_STEPS = 300
+WARM_UP_CAP_TURNS = 300
 WARM_UP_CAP_SECONDS = 30.0
 FIRST_LOOK = 5
 
@@ -25,12 +25,24 @@ def steps_per_turn(step_seconds: float) -> int:
 
 
 def is_steady(seconds: Sequence[float], device: str) -> bool:
-    """Tell whether the steps so far have ended in a steady state: two windows that agree."""
-    if len(seconds) < WARM_STEPS + 2 * WINDOW or not is_long_enough(seconds, device):
+    """Tell whether the steps so far have ended in a steady state: two windows of turns that agree."""
+    turns = turns_of(seconds)
+    if len(turns) < WARM_STEPS + 2 * WINDOW or not is_long_enough(seconds, device):
         return False
-    earlier, later = quartiles(seconds[-2 * WINDOW : -WINDOW]), quartiles(seconds[-WINDOW:])
+    earlier, later = quartiles(turns[-2 * WINDOW : -WINDOW]), quartiles(turns[-WINDOW:])
     low, middle, high = (abs(after / before - 1) for before, after in zip(earlier, later, strict=True))
     return middle <= MEDIAN_CHANGE and low <= QUARTILE_CHANGE and high <= QUARTILE_CHANGE
+
+
+def turns_of(seconds: Sequence[float]) -> list[float]:
+    """Return the median step of each turn that the steps make up, the last of which ends with them.
+
+    Of steps of 10 ms and more each is a turn. What is left over at the beginning counts for nothing.
+    """
+    if not seconds:
+        return []
+    steps = steps_per_turn(median(seconds[len(seconds) // 2 :]))  # few slow ones among short steps make no turn longer
+    return [median(seconds[end - steps : end]) for end in range(len(seconds), steps - 1, -steps)][::-1]
 
 
 def is_long_enough(seconds: Sequence[float], device: str) -> bool:
@@ -39,8 +51,8 @@ def is_long_enough(seconds: Sequence[float], device: str) -> bool:
 
 
 def is_exhausted(seconds: Sequence[float], device: str) -> bool:
-    """Tell whether warming up has gone on for as long as it may; many short steps are no end before the least time."""
-    is_many = len(seconds) >= WARM_UP_CAP_STEPS and is_long_enough(seconds, device)
+    """Tell whether warming up has gone on for as long as it may; many turns are no end before the least time."""
+    is_many = len(turns_of(seconds)) >= WARM_UP_CAP_TURNS and is_long_enough(seconds, device)
     return is_many or sum(seconds) >= WARM_UP_CAP_SECONDS
 
 
@@ -49,7 +61,7 @@ def next_warm_up(seconds: Sequence[float]) -> int:
     if not seconds:
         return WARM_STEPS
     missing = WARM_STEPS + 2 * WINDOW - len(seconds)
-    wanted = missing if missing > 0 else max(WINDOW, steps_per_turn(median(seconds[-WINDOW:])))
+    wanted = missing if missing > 0 else WINDOW * steps_per_turn(median(seconds[-WINDOW:]))
     return max(1, min(wanted, int(WARM_UP_CAP_SECONDS / max(median(seconds), 1e-6))))
 
 

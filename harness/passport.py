@@ -8,10 +8,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.calibration import ratio, strayed
 from harness.errors import UserError
 from harness.spec import Variant, Workload, construct, workload_from
 
@@ -21,6 +22,7 @@ MEASURING = 1
 HINT = "make one with `tandem hardware`, then `tandem report RUN --format json -o FILE`"
 LARGE = 2**28  # bytes that `ceilings/memory` works on where nothing is said
 UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
+PROBES = ("gemm_seconds", "copy_seconds")
 SAME_PEAK = {"bf16_pure": "bf16"}
 """Precision -> that of the products it consists of."""
 
@@ -34,7 +36,9 @@ class Ceilings:
     bandwidths: Sequence[tuple[float, float]]
     """(bytes of the working set, the most bytes/s that any operation on it reached), by size."""
     passport: str
-    """The run that they are from."""
+    """The runs that they are from."""
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    """Probe of products or copies -> the fewest seconds that it took when these were made."""
 
     def peak(self, precision: str) -> float | None:
         """Return the FLOP/s that bound a case of this precision, or None where they were not measured."""
@@ -49,12 +53,25 @@ class Ceilings:
         return max(rate for measured, rate in self.bandwidths if measured >= below[-1]) if below else None
 
     def merged(self, other: "Ceilings") -> "Ceilings":
-        """Return the higher of both in everything."""
+        """Return the higher of both in everything, as times the lower."""
         peaks, moved = dict(other.peaks), dict(other.bandwidths)
         peaks |= {name: max(rate, peaks.get(name, 0.0)) for name, rate in self.peaks.items()}
         moved |= {size: max(rate, moved.get(size, 0.0)) for size, rate in self.bandwidths}
         names = dict.fromkeys([*self.passport.split(", "), *other.passport.split(", ")])
-        return Ceilings(peaks=peaks, bandwidths=sorted(moved.items()), passport=", ".join(filter(None, names)))
+        probes = {**other.calibration}
+        probes |= {name: min(took, probes.get(name, took)) for name, took in self.calibration.items()}
+        together = ", ".join(filter(None, names))
+        return Ceilings(peaks=peaks, bandwidths=sorted(moved.items()), passport=together, calibration=probes)
+
+    def changes(self, environment: Mapping[str, Any]) -> dict[str, float]:
+        """Return probe -> times as long as it took then, of those that moved by more than two sessions differ."""
+        found = strayed({"calibration": self.calibration}, environment)
+        now = environment.get("calibration", {})
+        return {
+            probe.removesuffix("_seconds"): times
+            for probe in found
+            if (times := ratio(self.calibration[probe], now.get(probe))) > 0
+        }
 
 
 NONE = Ceilings(peaks={}, bandwidths=[], passport="")
@@ -82,7 +99,20 @@ def of_run(meta: Mapping[str, Any], place: str) -> Ceilings:
 def from_json(data: Mapping[str, Any]) -> Ceilings:
     """Return ceilings as `asdict` and JSON leave them."""
     bandwidths = [(float(size), float(rate)) for size, rate in data["bandwidths"]]
-    return Ceilings(peaks=data["peaks"], bandwidths=bandwidths, passport=data["passport"])
+    known = data.get("calibration", {})  # older runs have none
+    return Ceilings(peaks=data["peaks"], bandwidths=bandwidths, passport=data["passport"], calibration=known)
+
+
+def calibration(environment: Mapping[str, Any]) -> dict[str, float]:
+    """Return what an environment's probes of products and copies took, which bound a step as the ceilings do."""
+    found = environment.get("calibration", {})
+    return {probe: float(found[probe]) for probe in PROBES if ratio(found.get(probe), 1.0) > 0}
+
+
+def told(changes: Mapping[str, float]) -> str:
+    """Return in words how a machine differs from its passport."""
+    parts = [f"{probe} takes {ratio:.2f} times as long" for probe, ratio in changes.items()]
+    return f"this machine is not as its passport found it: {', '.join(parts)}"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -117,6 +147,7 @@ def kept(folder: Path) -> dict[str, Ceilings]:
             if report["run"]["measuring"] == MEASURING:
                 for place, environment in report["environments"].items():
                     own = ceilings(of_place(report, place), report["run"]["id"])
+                    own = replace(own, calibration=calibration(environment))
                     found[environment["fingerprint"]] = own.merged(found.get(environment["fingerprint"], NONE))
     return found
 

@@ -55,6 +55,10 @@ def turns(suite: Suite, blocks: Sequence[Block], launch: int) -> list[Turn]:
 STARTUP, COLD_COMPILE, WARM_COMPILE, EXTRAS, TURN, STEP, CEILING = 4.0, 25.0, 5.0, 6.0, 0.1, 0.05, 1.5
 SHORTEST_STEP, STEPS_OF_TURN, STEPS_OF_LAUNCH = 0.005, 3, 30
 """The least that a step takes; how many are in a turn with its settling, and in warming up and observing."""
+AGAIN = 10.0
+"""Seconds that compiling for one more shape takes."""
+GIVEN_UP, MEAN_LENGTH = 8, 0.625
+"""Shapes after which torch.compile gives a function up; of lengths that vary the mean, as a share of the longest."""
 FLOP_PER_SECOND = 8e10  # of training, the attention's and the embeddings' not counted
 SCORE = {True: 30, False: 3}
 """Training steps that take as long as a score, by whether it is of fine-tuning: all of its test part is scored."""
@@ -91,15 +95,26 @@ def expected_launch(
     variants = [case.variant for case in block.cases if case.id not in unavailable]
     if block.workload.is_ceiling:
         return CEILING * len(variants)
-    return sum(training + expected_case(suite, variant, step, is_first=launch == 1) for variant in variants)
+    return sum(
+        training + expected_case(suite, block.workload, variant, step, is_first=launch == 1) for variant in variants
+    )
 
 
-def expected_case(suite: Suite, variant: Variant, step: float, *, is_first: bool) -> float:
+def expected_case(suite: Suite, workload: Workload, variant: Variant, step: float, *, is_first: bool) -> float:
     """Return roughly what one variant adds to a launch, its training apart; the first compiles cold and checks."""
-    compiling = (COLD_COMPILE if is_first else WARM_COMPILE) * (variant.compile != "none")
+    first, again = (COLD_COMPILE, AGAIN) if is_first else (WARM_COMPILE, WARM_COMPILE * AGAIN / COLD_COMPILE)
+    compiling = (first + again * (shapes(workload, variant) - 1)) * (variant.compile != "none")
     explaining = (STARTUP + COLD_COMPILE * (variant.compile != "none")) * suite.explain
-    stepping = suite.rounds * max(TURN, STEPS_OF_TURN * step) + STEPS_OF_LAUNCH * step
-    return STARTUP / 2 + compiling + (EXTRAS + explaining) * is_first + stepping
+    stepping = suite.rounds * max(TURN, (STEPS_OF_TURN - 1 + workload.lengths) * step)
+    warming = STEPS_OF_LAUNCH * workload.lengths * step
+    return STARTUP / 2 + compiling + (EXTRAS + explaining) * is_first + stepping + warming
+
+
+def shapes(workload: Workload, variant: Variant) -> int:
+    """Return how often a variant compiles for the lengths of a workload's batches."""
+    if variant.bucket:
+        return min(workload.lengths, -(-workload.length // variant.bucket))
+    return min(workload.lengths, {None: 2, True: 1, False: GIVEN_UP}[variant.dynamic])
 
 
 def expected_step(workload: Workload, config: Mapping[str, Any]) -> float:
@@ -110,5 +125,5 @@ def expected_step(workload: Workload, config: Mapping[str, Any]) -> float:
     width, layers = config.get("dim"), config.get("layers")
     if not isinstance(width, int) or not isinstance(layers, int):
         return STEP * workload.accumulate
-    tokens = workload.batch * workload.length * workload.accumulate
+    tokens = workload.batch * workload.length * workload.accumulate * (MEAN_LENGTH if workload.lengths > 1 else 1)
     return max(SHORTEST_STEP, 6 * tokens * 12 * layers * width**2 / FLOP_PER_SECOND)

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 
-from harness import looks
-from harness.compare import DRIFT, unlike
+from harness import looks, passport
+from harness.calibration import DRIFT
+from harness.compare import unlike
 from harness.errors import UserError
 from harness.figures import Figures
 from harness.metrics import METRICS, SPREAD
@@ -39,9 +40,20 @@ def refuse_unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> None:
     if differences := list(unlike(base, candidate, shared)):
         fields = "; ".join(f"{item.field}: {item.base} against {item.candidate}" for item in differences)
         raise UserError(
-            f"runs {base.id} and {candidate.id} are not comparable: {fields}",
+            f"runs {base.id} and {candidate.id} are not comparable: {fields}{changed((base, candidate), shared)}",
             "measure both sides in one `tandem gate SUITE`",
         )
+
+
+def changed(runs: Sequence[Run], shared: Sequence[Case]) -> str:
+    """Return which of some runs found its machine unlike the passport that it has, if any did."""
+    places = [(run, place) for run in runs for place in dict.fromkeys(map(run.place, shared))]
+    told = [
+        f"; in {run.id} {passport.told(changes)}"
+        for run, place in places
+        if (changes := passport.of_run(run.meta, place).changes(run.environments.get(place, {})))
+    ]
+    return "".join(told)
 
 
 def of_sessions(base: Figures, candidate: Figures, block: Block, case: Case, policy: Policy) -> Iterator[Verdict]:

@@ -11,9 +11,18 @@ from harness.stats import Estimate
 from reports.document import Cell, Chart, Document, Mark, Note, Quantity, Section, Table, filled
 
 RATES = ("flop_per_second", "bytes_per_second", "call_seconds")
-SPEED = "tokens_per_second"
+SPEED, ECONOMY = "tokens_per_second", "tokens_per_joule"
+TITLES = {"FLOP/s": "Products and attention", "B/s": "Memory, transfers, disk", "s": "Calls", "tokens/J": "Energy"}
+"""Unit -> what has it; all others are models."""
 SHARE = 0.05  # docs/measuring.md, "Across runs": by as much two sessions of one machine may differ
+AGAINST = {
+    "price": ("price of an hour", "what an hour of it costs"),
+    "energy": ("tokens for a joule", "the tokens that it trains for a joule"),
+}
+"""What speed is set against -> the name of its axis, and that in words."""
 Report = Mapping[str, Any]
+Key = tuple[str, str, str]
+"""What, by which variant, in which metric."""
 
 
 def document_of(reports: Sequence[Report]) -> Document:
@@ -26,7 +35,7 @@ def document_of(reports: Sequence[Report]) -> Document:
     found = [rates(report) for report in reports]
     section = Section(
         title="Machines", question="Which machine does more, and at what price?",
-        items=(*summary(names, found), *tables(names, found, reports), *pareto(names, found, reports)),
+        items=(*summary(names, found), *tables(names, found, reports), *charts(names, found, reports)),
     )  # fmt: skip
     return Document(title="hardware", question=section.question, sections=(section,))
 
@@ -54,16 +63,15 @@ def environment(report: Report) -> Mapping[str, Any]:
     return found
 
 
-def rates(report: Report) -> dict[tuple[str, str], Quantity]:
-    """Return (what, variant) -> its rate: of each ceiling, and of each model in tokens a second."""
-    found: dict[tuple[str, str], Quantity] = {}
+def rates(report: Report) -> dict[Key, Quantity]:
+    """Return the rate of each ceiling, and of each model in tokens a second and for a joule."""
+    found: dict[Key, Quantity] = {}
     for item in report["cases"]:
         case = Case(workload=workload_from(item["workload"]), variant=construct(Variant, item["variant"]))
-        for metric in RATES if case.workload.is_ceiling else (SPEED,):
-            figure = item["metrics"].get(metric)
-            if figure and figure["center"] and item["outcome"] == "ok":
-                found[case.workload.slug, case.variant.name] = quantity(figure, metric)
-                break
+        names = RATES if case.workload.is_ceiling else (SPEED, ECONOMY)
+        told = [name for name in names if item["outcome"] == "ok" and item["metrics"].get(name, {}).get("center")]
+        for name in told[:1] if case.workload.is_ceiling else told:
+            found[case.workload.slug, case.variant.name, name] = quantity(item["metrics"][name], name)
     return found
 
 
@@ -87,7 +95,7 @@ def half_width(estimate: Estimate) -> float:
     return (math.log(estimate.high) - math.log(estimate.low)) / 2 if estimate.low > 0 else math.nan
 
 
-def summary(names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quantity]]) -> list[Note]:
+def summary(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]]) -> list[Note]:
     """Return how many figures of each machine are more than the first's by more than sessions of one machine differ."""
     notes = []
     for name, own in list(zip(names, found, strict=True))[1:]:
@@ -105,9 +113,7 @@ def is_better(base: Quantity, other: Quantity) -> bool:
     return gain.estimate.low > 1 + SHARE
 
 
-def tables(
-    names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quantity]], reports: Sequence[Report]
-) -> list[Table]:
+def tables(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Table]:
     """Return a table a unit: each figure of each machine, and its ratio to the first."""
     keys = list(dict.fromkeys(key for own in found for key in own))
     units = dict.fromkeys(quantity.unit for own in found for quantity in own.values())
@@ -120,38 +126,48 @@ def tables(
             if any(value is not None and value.unit == unit for value in values):
                 first = values[0]
                 ratios = [ratio(first, value) if first and value else None for value in values[1:]]
-                rows.append((*key, *values, *ratios))
-        title = {"FLOP/s": "Products and attention", "B/s": "Memory, transfers, disk", "s": "Calls"}.get(unit, "Models")
+                rows.append((*key[:2], *values, *ratios))
+        title = TITLES.get(unit, "Models")
         lines = tuple(map(line, reports))
         made.append(filled(Table(title=title, columns=columns, rows=tuple(rows), hardware=lines)))
     return made
 
 
-def pareto(
-    names: Sequence[str], found: Sequence[Mapping[tuple[str, str], Quantity]], reports: Sequence[Report]
-) -> list[Chart]:
-    """Return speed against price for each model that machines with a price have in common."""
-    priced = [
-        (name, own, price)
-        for name, own, report in zip(names, found, reports, strict=True)
-        if (price := report["run"].get("price_per_hour"))
-    ]
-    models = dict.fromkeys(key for _, own, _ in priced for key, value in own.items() if value.unit == "tokens/s")
-    return [
-        Chart(
-            kind="points",
-            title=f"Speed against price: {model}, {variant}",
-            text="Tokens a second of each machine against what an hour of it costs",
-            at="price of an hour",
-            value="tokens a second",
-            unit="tokens/s",
-            marks=tuple(
-                Mark(at=float(price), value=own[model, variant].estimate.center, series="machines", name=name)
-                for name, own, price in priced
-                if (model, variant) in own
-            ),
-            hardware=tuple(map(line, reports)),
-        )
-        for model, variant in models
-        if len(priced) > 1
-    ]
+def charts(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Chart]:
+    """Return each model's speed against price and against energy, over the machines that know both."""
+    models = dict.fromkeys(key[:2] for own in found for key in own if key[2] == SPEED)
+    made = []
+    for model, variant in models:
+        costs = {
+            "price": [report["run"].get("price_per_hour") for report in reports],
+            "energy": [center(own.get((model, variant, ECONOMY))) for own in found],
+        }
+        for cost, values in costs.items():
+            marks = tuple(
+                Mark(at=float(value), value=speed, series="machines", name=name)
+                for name, own, value in zip(names, found, values, strict=True)
+                if value and (speed := center(own.get((model, variant, SPEED))))
+            )
+            if len(marks) > 1:
+                made.append(chart(f"Speed against {cost}: {model}, {variant}", cost, marks, reports))
+    return made
+
+
+def center(quantity: Quantity | None) -> float | None:
+    """Return the value of a quantity, if there is one."""
+    return quantity.estimate.center if quantity else None
+
+
+def chart(title: str, cost: str, marks: tuple[Mark, ...], reports: Sequence[Report]) -> Chart:
+    """Return the machines as points: tokens a second over their price or their economy."""
+    at, told = AGAINST[cost]
+    return Chart(
+        kind="points",
+        title=title,
+        text=f"Tokens a second of each machine against {told}",
+        at=at,
+        value="tokens a second",
+        unit="tokens/s",
+        marks=marks,
+        hardware=tuple(map(line, reports)),
+    )

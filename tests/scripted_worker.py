@@ -20,8 +20,8 @@ OPERATORS = [{"name": "aten::mm", "seconds": 0.01, "calls": 4}]
 AMOUNTS = {"tokens": 1024, "samples": 8, "parameters": 1000}
 FACTS = {"device": "cpu", "threads": 2, "weights_sha256": "w", "batch_sha256": "b"}
 ENVIRONMENT = {
-    "line": "scripted machine · torch 0.0", "fingerprint": "scripted", "calibration": {"gemm": 0.001}, "device": "cpu",
-    "cpu": "scripted", "cores_usable": 2,
+    "line": "scripted machine · torch 0.0", "fingerprint": "scripted", "calibration": {"gemm_seconds": 0.001},
+    "device": "cpu", "cpu": "scripted", "cores_usable": 2,
 }  # fmt: skip
 
 

@@ -2,19 +2,22 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_run import Bench, alive_workers, outcomes
 
 from harness import names, passport
+from harness.commands.hardware import measure
 from harness.correct import TOLERANCE
 from harness.errors import Unavailable, UserError
 from harness.passport import Ceilings, ceilings
 from harness.spec import Variant, Workload
 from harness.stats import Estimate
+from harness.traces.read import trace_files
 from harness.work import Place
 from harness.worker import ceilings as working
 from harness.worker import energy
@@ -22,7 +25,7 @@ from harness.worker.device import Device
 from reports.document import Quantity
 from reports.frame import frame_of
 from reports.hardware import document_of, ratio
-from reports.views import shares
+from reports.views import distance, shares
 from suites.attention import sdpa
 from suites.ceilings import calls, matmul, memory, transfer
 
@@ -251,6 +254,47 @@ def test_the_roofline_is_what_the_ceilings_allow_phase_by_phase(measured):
     assert [found[phase].by for phase in ("forward", "backward", "optimizer")] == ["products", "products", "memory"]
 
 
+def test_the_distance_to_the_peak_is_explained_by_the_trace_and_sums_to_the_step():
+    operators = {"aten::mm": 4.0, "aten::sqrt": 2.0, "flash_attention": 1.0, "aten::copy_": 1.5, "idle": 1.5}
+    traced = SimpleNamespace(step=10.0, operators=operators, account=SimpleNamespace(rest="idle"))
+    found = distance.parts_of(traced, least=3.0)
+    assert found == pytest.approx((0.3, 0.2, 0.35, 0.15))
+    assert sum(found) == pytest.approx(1.0)
+    assert distance.dearest(traced) == "aten::sqrt, 20%"
+    block = SimpleNamespace(workload=SimpleNamespace(padding=0.0))
+    case = SimpleNamespace(variant=SimpleNamespace(name="a"))
+    assert distance.row(block, case, traced, 6.0)[2:5] == (None, None, None)  # of products that have other names
+
+
+def test_a_step_of_scripted_workers_is_taken_apart_and_a_broken_trace_is_told(measured):
+    _, run = measured
+    table = next(item for item in distance.view(frame_of(run)).items if hasattr(item, "rows"))
+    assert table.rows[0][0] == "a"
+    assert table.columns[1] == "products at the peak"
+    found = next(trace_files(run.path / "traces" / next(c.id for c in run.suite.cases if c.variant.name == "a")))
+    content = found.read_bytes()
+    found.write_bytes(content[: len(content) // 2])
+    try:
+        notes = [item for item in distance.view(frame_of(run)).items if hasattr(item, "parts")]
+    finally:
+        found.write_bytes(content)
+    assert len(notes) == 1
+    assert notes[0].kind == "warning"
+    block = run.suite.blocks[0]
+    several = replace(block, workload=replace(block.workload, lengths=2))
+    assert distance.seconds_at_peak(frame_of(run), block, block.cases[0])
+    assert distance.seconds_at_peak(frame_of(run), several, block.cases[0]) is None
+
+
+def test_no_batch_is_larger_than_what_the_end_of_the_forward_pass_leaves_room_for(measured):
+    _, run = measured
+    case = next(case for case in run.suite.cases if case.variant.name == "a")
+    block = next(block for block in run.suite.blocks if case in block.cases)
+    assert shares.largest_batch(frame_of(run), block, case) is None  # nobody knows the memory
+    limited = replace(run, suite=replace(run.suite, memory_limit=103_000_000))
+    assert shares.largest_batch(frame_of(limited), block, case) == 50  # 2 MB a text, beside 3 MB
+
+
 def test_a_ceiling_that_fails_ends_alone_and_a_dead_process_is_started_again(tmp_path):
     done, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "crash"}}).run()
     assert done.returncode == 3
@@ -296,6 +340,14 @@ def test_a_kept_passport_tells_later_runs_their_share_and_another_machine_nothin
     _, run = machine.run()
     assert center(run, "a", "mfu") is not None
     kept = tmp_path / "cache/tandem/passports/scripted-hardware_quick.json"
+    text = kept.read_text()
+    assert '"gemm_seconds": 0.001' in text
+    kept.write_text(text.replace('"gemm_seconds": 0.001', '"gemm_seconds": 0.0005'))
+    _, run = machine.run()
+    told = [note.parts[0] for note in shares.changed(frame_of(run), run.suite.blocks)]
+    assert len(told) == 1
+    assert "not as its passport found it: gemm takes 2.00 times as long: read its shares with care" in told[0]
+    kept.write_text(text)
     kept.rename(kept.with_name("other.json"))
     text = kept.with_name("other.json").read_text()
     kept.with_name("other.json").write_text(text.replace('"fingerprint": "scripted"', '"fingerprint": "other"'))
@@ -330,20 +382,46 @@ def test_a_peak_is_the_best_product_and_bandwidth_the_most_that_such_a_working_s
 
 
 def test_passports_of_one_machine_are_merged_to_the_higher_of_each():
-    one = Ceilings(peaks={"fp32": 2.0, "fp64": 1.0}, bandwidths=[(1.0, 5.0)], passport="a")
-    other = Ceilings(peaks={"fp32": 3.0}, bandwidths=[(1.0, 4.0), (2.0, 1.0)], passport="b, a")
-    assert one.merged(other) == Ceilings(
-        peaks={"fp32": 3.0, "fp64": 1.0}, bandwidths=[(1.0, 5.0), (2.0, 1.0)], passport="a, b"
+    old, new = {"gemm_seconds": 1.0, "copy_seconds": 3.0}, {"gemm_seconds": 2.0}
+    one = Ceilings(peaks={"fp32": 2.0, "fp64": 1.0}, bandwidths=[(1.0, 5.0)], passport="a", calibration=old)
+    other = Ceilings(peaks={"fp32": 3.0}, bandwidths=[(1.0, 4.0), (2.0, 1.0)], passport="b, a", calibration=new)
+    both = Ceilings(
+        peaks={"fp32": 3.0, "fp64": 1.0}, bandwidths=[(1.0, 5.0), (2.0, 1.0)], passport="a, b", calibration=old
     )
+    assert one.merged(other) == both
 
 
-def made(identifier="one", measuring=1, rate=1e11, low=0.9e11, high=1.1e11, price=None, form=1):
+def test_a_machine_that_is_not_as_its_passport_found_it_is_told():
+    seen = {"gemm_seconds": 1.0, "copy_seconds": 2.0, "dispatch_seconds": 1.0}
+    known = Ceilings(peaks={}, bandwidths=[], passport="a", calibration=seen)
+    now = {"gemm_seconds": 1.3, "copy_seconds": 2.05, "dispatch_seconds": 0.5}
+    changes = known.changes({"calibration": now})
+    assert changes == {"gemm": pytest.approx(1.3), "dispatch": pytest.approx(0.5)}
+    assert passport.told(changes) == (
+        "this machine is not as its passport found it: gemm takes 1.30 times as long, dispatch takes 0.50 times as long"
+    )
+    assert passport.NONE.changes({"calibration": now}) == known.changes({}) == {}
+    assert known.changes({"calibration": {**seen, "gemm_seconds": "nan"}}) == {}
+    told = {"gemm_seconds": 1.0, "copy_seconds": "nan", "dispatch_seconds": 1.0}
+    assert passport.calibration({"calibration": told}) == {"gemm_seconds": 1.0}  # the others bound no ceiling
+
+
+def test_a_gpu_in_use_is_refused_and_its_user_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.run.described", lambda *_: {"device": "cuda"})
+    monkeypatch.setattr("harness.fitness.device_processes", lambda: ["python3", "trainer"])
+    with pytest.raises(UserError, match="the GPU is in use by python3, trainer; a ceiling beside that is too low"):
+        measure("cuda", None, tmp_path, quick=True, quiet=True)
+
+
+def made(identifier="one", measuring=1, rate=1e11, low=0.9e11, high=1.1e11, price=None, form=1, economy=None):
     figure = {"center": rate, "low": low, "high": high, "n": 3, "unit": "FLOP/s"}
     case = {"workload": {"task": "ceilings/matmul", "settings": {"rows": 8}}, "variant": {"name": "fp32"},
             "metrics": {"flop_per_second": figure}, "outcome": "ok", "facts": {}}  # fmt: skip
     tokens = {"center": rate / 1e8, "low": low / 1e8, "high": high / 1e8, "n": 3, "unit": "tokens/s"}
     model = {"workload": {"task": "pretraining/causal_lm", "model": "gpt"}, "variant": {"name": "best"},
              "metrics": {"tokens_per_second": tokens}, "outcome": "ok", "facts": {}}  # fmt: skip
+    if economy:
+        model["metrics"]["tokens_per_joule"] = {**tokens, "center": economy, "unit": "tokens/J"}
     run = {"id": identifier, "measuring": measuring, "price_per_hour": price}
     place = {"cpu": f"cpu of {identifier}", "cores_usable": 2, "line": f"line of {identifier}", "fingerprint": "f"}
     return {"format": form, "run": run, "cases": [case, model], "environments": {"current": place}}
@@ -381,6 +459,18 @@ def test_machines_are_compared_with_what_they_have_in_common():
     assert [(mark.at, mark.name) for mark in chart.marks] == [
         (1.0, "cpu of one, 2 cores"),
         (3.0, "cpu of two, 2 cores"),
+    ]
+
+
+def test_speed_is_set_against_energy_where_machines_count_it():
+    document = document_of([made(economy=4.0), made("two", rate=2e11, economy=3.0), made("three")])
+    chart = document.sections[0].items[-1]
+    assert chart.title == "Speed against energy: gpt-b8-l128, best"
+    assert [(mark.at, mark.value) for mark in chart.marks] == [(4.0, 1000.0), (3.0, 2000.0)]
+    tables = {item.title: item for item in document.sections[0].items if hasattr(item, "rows")}
+    assert [row[:2] for row in tables["Energy"].rows] == [("gpt-b8-l128", "best")]
+    assert not [
+        item for item in document_of([made(economy=4.0), made("two")]).sections[0].items if hasattr(item, "marks")
     ]
 
 

@@ -210,7 +210,7 @@ def test_a_folder_is_found_beside_the_suite_and_a_short_name_is_no_folder(photos
         ("", "no data ''; known: "),
         ("photo", "no data 'photo'; "),
         ("own/photos", "no folder 'own/photos' for data; a path starts"),
-        ("glue", "'glue' alone does not say which data; write glue:TASK or glue:FOLDER"),
+        ("glue", "'glue' alone does not say which data; write glue:NAME or glue:PATH"),
     ],
 )
 def test_data_that_are_nowhere_are_a_sentence(name, sentence):

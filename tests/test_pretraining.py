@@ -349,7 +349,7 @@ def test_score_looks_at_held_out_text_only(prepare, task, corpus, tmp_path):
 @pytest.mark.parametrize("part", ["train", "held_out"])
 def test_a_text_shorter_than_a_batch_is_refused(prepare, task, corpus, tmp_path, part):
     np.save(tmp_path / "short.npy", np.zeros(900, dtype=np.uint8))
-    with pytest.raises(UserError, match=rf"the {part} text of data 'stdlib' has 900 bytes, a batch takes \d+; make"):
+    with pytest.raises(UserError, match=rf"the {part} text of data 'stdlib' has 900 tokens, a batch takes \d+; make"):
         prepare(task, data={**corpus, part: str(tmp_path / "short.npy")})
 
 

@@ -41,6 +41,7 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
     """Measure a hardware suite, keep its passport for later runs, and print it."""
     from harness.commands.run import created, leave, measured
     from harness.conditions import Conditions
+    from harness.fitness import device_processes
     from harness.run import described
     from harness.spec import Variant
     from harness.stopwatch import Stopwatch
@@ -52,6 +53,10 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
         folders = [Path.cwd()]
         one = Variant(name="fp32", device=device)
         kind = described(one, TIMEOUT, Conditions(data={}, configs={}, folders=folders))["device"]
+        if kind == "cuda" and (others := device_processes()):
+            raise UserError(
+                f"the GPU is in use by {', '.join(others)}", "a ceiling beside that is too low: stop it, or wait"
+            )
         name = "hardware_quick" if quick else SUITE if kind == "cpu" else f"{SUITE}:accelerated"
         asked, _ = load.load(name, settings=[f"device={device}"])
         load.check_names(asked, [], ["current"])

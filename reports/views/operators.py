@@ -12,7 +12,7 @@ DRAWN = 24  # operators a chart
 FAMILIES = {  # by what is in the name, the first that fits
     "attention": ("attention", "flash", "sdpa", "flex"),
     "generated": ("triton", "cpp_fused", "inductor", "compiled", "dynamo"),
-    "matrix products": ("mm", "linear", "matmul", "gemm", "conv", "einsum"),
+    "matrix products": ("mm", "linear", "matmul", "gemm", "conv", "einsum", "nvjet", "cutlass"),
     "optimizer": ("adam", "optimizer", "foreach", "sgd"),
     "copies": ("copy", "clone", "cat", "contiguous", "aten::to", "memcpy", "memset", "fill", "zero", "empty"),
     "norm and softmax": ("norm", "softmax", "dropout"),

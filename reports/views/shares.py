@@ -14,6 +14,8 @@ from reports.frame import Frame
 ORDER = 14
 PARTS = ("parameters", "gradients", "optimizer", "activations")
 PEAKS = ("memory_allocated_peak_bytes", "memory_peak_bytes")
+GIB = 2**30
+AUTOCAST = ("bf16", "fp16")
 INTENSITIES = [2.0**power for power in range(-2, 13)]  # FLOP a byte over which the roof is drawn
 
 
@@ -33,7 +35,8 @@ def view(frame: Frame) -> Section:
     items: list[Note | Table | Chart] = []
     bounded = {case.id: bounds(frame, case) for block in blocks for case in block.cases}
     if any(bounded.values()):
-        items = [*best(frame, blocks), *(table(frame, block, bounded) for block in blocks), *roofline(frame, blocks)]
+        items = [*changed(frame, blocks), *best(frame, blocks), *(table(frame, block, bounded) for block in blocks)]
+        items += roofline(frame, blocks)
     return Section(
         title="Shares of the ceilings",
         question="How much of what this machine can do does each case reach, and what bounds it?",
@@ -94,6 +97,15 @@ def bounds(frame: Frame, case: Case) -> list[Bound]:
             by = max(seconds, key=lambda name: seconds[name])
             made.append(Bound(phase=phase, seconds=seconds[by], by=by, measured=measured))
     return made
+
+
+def changed(frame: Frame, blocks: Sequence[Block]) -> Iterator[Note]:
+    """Yield for each environment how its machine differs from what its passport found, if it does."""
+    for place in dict.fromkeys(frame.run.place(case) for block in blocks for case in block.cases):
+        known = passport.of_run(frame.run.meta, place)
+        if changes := known.changes(frame.run.environments.get(place, {})):
+            remedy = "read its shares with care, and make the passport anew: tandem hardware"
+            yield Note(parts=(f"{passport.told(changes)}: {remedy}",), kind="warning")
 
 
 def best(frame: Frame, blocks: Sequence[Block]) -> Iterator[Note]:
@@ -202,7 +214,7 @@ def roofline(frame: Frame, blocks: Sequence[Block]) -> Iterator[Chart]:
 
 
 def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
-    """Yield the memory that a step's parts add up to beside what was measured."""
+    """Yield the memory that a step's parts add up to beside what was measured, and the batch that it bounds."""
     rows: list[tuple[Cell, ...]] = []
     for block in blocks:
         for case in filter(frame.figures.is_measured, block.cases):
@@ -211,11 +223,44 @@ def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
             if peak and all(parts):
                 total = sum(part.estimate.center for part in parts if part)
                 share = plain(total / peak.estimate.center, "share")
-                rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share))
+                batch = largest_batch(frame, block, case)
+                rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share, batch))
     if rows:
-        columns = ("workload", "variant", *PARTS, "together", "measured peak", "explained")
+        columns = (
+            "workload", "variant", *PARTS, "together", "measured peak", "explained", "largest batch, at most",
+        )  # fmt: skip
         cases = [case for block in blocks for case in block.cases]
-        yield Table(title="Memory: parts and peak", columns=columns, rows=tuple(rows), hardware=frame.hardware(*cases))
+        table = Table(
+            title="Memory: parts and peak", columns=columns, rows=tuple(rows), hardware=frame.hardware(*cases)
+        )
+        yield filled(table)
+
+
+def largest_batch(frame: Frame, block: Block, case: Case) -> int | None:
+    """Return the batch beyond which memory cannot hold what the end of the forward pass does: no larger one fits.
+
+    That is the parameters, the optimizer's state, and what is saved for backward. The latter grows with the batch, but
+    for the copies of the weights that autocast makes, half as large as these at most.
+    """
+    found = [frame.center(case, f"memory_{part}_bytes") for part in ("parameters", "optimizer", "activations")]
+    parameters, state, saved = (part or 0.0 for part in found)
+    growing = saved - (parameters / 2 if case.variant.precision in AUTOCAST else 0.0)
+    room = memory_of(frame, case)
+    if not room or growing <= 0:
+        return None
+    return max(0, int((room - parameters - state) * block.workload.batch / growing))
+
+
+def memory_of(frame: Frame, case: Case) -> float | None:
+    """Return the bytes that a case may take at most: of its limit, its GPU, its machine and container."""
+    facts, device = frame.run.environment(case), frame.run.facts(case).get("device")
+    whole = "gpu_memory_gib" if device == "cuda" else "memory_gib"
+    found = [(float(facts[whole]) + 0.5) * GIB] if facts.get(whole) else []  # it is told in whole GiB
+    if device == "cpu" and facts.get("memory_limit_gib"):
+        found.append(float(facts["memory_limit_gib"]) * GIB)
+    if limit := frame.run.suite.memory_limit:
+        found.append(float(limit))
+    return min(found, default=None)
 
 
 def plain(value: float, unit: str) -> Quantity:

@@ -33,8 +33,13 @@ def kept(name: str, state: bytes, make: Callable[[], tuple[Parts, dict[str, Any]
         content = json.dumps({"name": name, **written(name, parts, folder), **facts}, indent=1).encode()
         write(cached, lambda file: file.write(content))
     manifest: dict[str, Any] = json.loads(cached.read_bytes())
-    located = {part: {key: str(folder / file) for key, file in manifest[part].items()} for part in PARTS}
+    located = {part: {key: str(folder / file) for key, file in manifest[part].items()} for part in parts_of(manifest)}
     return {**manifest, **located}
+
+
+def parts_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the parts that data have."""
+    return [name for name, files in manifest.items() if isinstance(files, Mapping)]
 
 
 def is_complete(cached: Path) -> bool:
@@ -42,7 +47,7 @@ def is_complete(cached: Path) -> bool:
     if not cached.is_file():
         return False
     manifest = json.loads(cached.read_bytes())
-    files = {part: [cached.parent / file for file in manifest[part].values()] for part in PARTS}
+    files = {part: [cached.parent / file for file in manifest[part].values()] for part in parts_of(manifest)}
     return all(
         all(path.is_file() for path in paths) and size(paths) == manifest[f"{part}_bytes"]
         for part, paths in files.items()
@@ -57,14 +62,14 @@ def size(paths: list[Path]) -> int:
 def written(name: str, parts: Parts, folder: Path) -> dict[str, Any]:
     """Write the arrays of all parts into `folder`; return their hash, and the files and bytes of each part."""
     sha = hashlib.sha256()
-    for part in PARTS:
-        for key, array in parts[part].items():
+    for part, arrays in parts.items():
+        for key, array in arrays.items():
             sha.update(f"{part} {key} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
     manifest: dict[str, Any] = {"sha256": sha.hexdigest()}
-    for part in PARTS:
-        files = {key: f"{name}-{sha.hexdigest()[:16]}-{part}-{key}.npy" for key in parts[part]}
+    for part, arrays in parts.items():
+        files = {key: f"{name}-{sha.hexdigest()[:16]}-{part}-{key}.npy" for key in arrays}
         for key, file in files.items():
-            write(folder / file, partial(np.save, arr=parts[part][key], allow_pickle=False))
+            write(folder / file, partial(np.save, arr=arrays[key], allow_pickle=False))
         manifest |= {part: files, f"{part}_bytes": size([folder / file for file in files.values()])}
     return manifest
 
@@ -83,11 +88,17 @@ def split(labels: NDArray[Any], shares: Mapping[str, float] = SHARES) -> dict[st
             taken, left = np.split(left, [max(round(share * total), 1)])
             rows[part].append(taken)
         rows["train"].append(left)
-    return {part: np.sort(np.concatenate(found)) for part, found in rows.items()}
+    return {part: np.sort(np.concatenate(rows[part])) for part in PARTS if part in rows}
 
 
 def text_rows(name: str, texts: Sequence[bytes]) -> dict[str, NDArray[Any]]:
     """Return texts as the array `name` (samples, bytes of the longest), uint8, filled up with 0, and `name_lengths`."""
+    return rows_of(name, [np.frombuffer(text, dtype=np.uint8) for text in texts])
+
+
+def rows_of(name: str, texts: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return texts, arrays of numbers, as the array `name` (samples, longest), filled up with 0, and `name_lengths`."""
     lengths = np.array([len(text) for text in texts], dtype=np.int32)
-    rows = b"".join(text.ljust(lengths.max(), b"\0") for text in texts)
-    return {name: np.frombuffer(rows, dtype=np.uint8).reshape(len(texts), -1), f"{name}_lengths": lengths}
+    rows = np.zeros((len(texts), lengths.max()), dtype=texts[0].dtype)
+    rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.concatenate(texts)
+    return {name: rows, f"{name}_lengths": lengths}

@@ -1,9 +1,9 @@
 """Text classification for a model that is made with classes=N: bert, gpt, llama, encoder_decoder or t5.
 
-A row is BOS, the bytes of a text as far as they fit, and EOS; where a text is shorter, padding. Trains on the training
-part with cross-entropy, scores all texts of the test part by the share of right answers, or as the data say (GLUE's
-tasks). Chance is one over the number of classes: 16.7 % on `packages`. Counts as tokens the real positions, in the mean
-over the training part.
+A row is BOS, the bytes or words of a text as far as they fit, and EOS; where a text is shorter, padding. Trains on the
+training part with cross-entropy, scores all texts of the test part by the share of right answers, or as the data say
+(GLUE's tasks). Chance is one over the number of classes: 16.7 % on `packages`. Counts as tokens the real positions,
+in the mean over the training part.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from harness.work import Work
 from suites.finetuning._classification import classification
 from suites.pretraining._rows import PARTS, open_rows, require_own_lengths
 from suites.pretraining._windows import BOS, EOS, fill, real
-from suites.pretraining._work import Arrays, require_vocabulary
+from suites.pretraining._work import Arrays, require_vocabulary, vocabulary
 
 MARKERS = 2
 
 
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is tokens (batch, length), the mask or None, and labels (batch,)."""
-    require_vocabulary(model, EOS + 1, "text_classification")
+    require_vocabulary(model, vocabulary(config, EOS + 1), "text_classification")
     require_own_lengths(config, shortest=MARKERS + 1)
     parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in PARTS}
     room = config["length"] - MARKERS
@@ -46,6 +46,6 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
 
 
 def framed(text: np.ndarray, lengths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return BOS, the first `lengths` bytes of each text, EOS and PAD, and which are real: both (rows, width)."""
+    """Return BOS, the first `lengths` tokens of each text, EOS and PAD, and which are real: both (rows, width)."""
     ended = fill(text, real(lengths, text.shape[1]), lengths + 1, width - 1)
     return np.concatenate([np.full((len(text), 1), BOS), ended], axis=1), real(lengths + MARKERS, width)

@@ -9,19 +9,20 @@ import numpy as np
 from harness.errors import UserError
 
 MASK, PAD, BOS, EOS, SENTINEL = 256, 257, 258, 259, 260  # above the 256 bytes; SENTINEL is the first of many
+FIRST = 320  # of words, above the sentinels
 SHORTEST = 1 / 4  # of batches whose lengths vary, as a share of the longest
 IGNORED = -100  # a target that no loss counts, as torch's cross-entropy has it
 
 
 def open_text(config: Mapping[str, Any], part: str, window: int) -> np.ndarray:
-    """Return the bytes of the `train` or `held_out` text, which must hold a batch of windows of `window` bytes."""
+    """Return the tokens of the `train` or `held_out` text, which must hold a batch of windows of `window` of them."""
     if not isinstance(config["data"].get(part), str):
         raise UserError(f"data {config['data']['name']!r} are no text", "give a text: --set data=stdlib")
     text: np.ndarray = np.load(config["data"][part], mmap_mode="r").view(np.ndarray)
     needed = config["batch"] * window
     if text.size < needed:
         raise UserError(
-            f"the {part} text of data {config['data']['name']!r} has {text.size} bytes, a batch takes {needed}",
+            f"the {part} text of data {config['data']['name']!r} has {text.size} tokens, a batch takes {needed}",
             "make batch or length smaller, or give more text",
         )
     return text
@@ -85,7 +86,8 @@ def widened(values: np.ndarray, pad: int, bucket: int) -> np.ndarray:
 def sample(text: np.ndarray, random: np.random.RandomState, rows: int, width: int) -> np.ndarray:
     """Return windows of the text from random places: (rows, width), int64."""
     starts = random.randint(0, text.size - width + 1, size=rows, dtype=np.int64)
-    return text[starts[:, None] + np.arange(width)].astype(np.int64)
+    windows: np.ndarray = text[starts[:, None] + np.arange(width)].astype(np.int64)
+    return windows
 
 
 def choose(random: np.random.RandomState, candidates: np.ndarray, counts: np.ndarray) -> np.ndarray:

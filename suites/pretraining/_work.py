@@ -22,7 +22,7 @@ class Batches:
     """Batches of one length, as a task makes them."""
 
     window: int
-    """Bytes of text that a row takes."""
+    """Tokens of text that a row takes."""
     draw: Callable[[np.ndarray, np.random.RandomState], Arrays]
     tokens: int
     """In a batch, padding apart."""
@@ -95,6 +95,11 @@ def require_tokens_told(model: torch.nn.Module, task: str) -> None:
     """Raise UserError for a model that is made to tell classes apart, where a task asks for tokens."""
     if classes := getattr(model, "classes", 0):
         raise UserError(f"{task} asks for tokens, and this model tells {classes} classes apart", "--set classes=0")
+
+
+def vocabulary(config: Mapping[str, Any], of_bytes: int) -> int:
+    """Return how many numbers the data's tokens may have, `of_bytes` where they are bytes."""
+    return int(config["data"].get("vocabulary", of_bytes))
 
 
 def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:

@@ -1,7 +1,7 @@
-"""Next-byte prediction for a decoder such as gpt or llama.
+"""Next-token prediction, of bytes or words, for a decoder such as gpt or llama.
 
-Counts as tokens the real positions, each of which has the byte after it as its target. Scores the loss in nats and, as
-tokens are bytes, that in bits a byte.
+Counts as tokens the real positions, each of which has the token after it as its target. Scores the loss in nats and,
+where tokens are bytes, that in bits a byte.
 """
 
 import math
@@ -21,6 +21,7 @@ from suites.pretraining._work import (
     require_tokens_told,
     require_vocabulary,
     text_work,
+    vocabulary,
 )
 
 
@@ -28,13 +29,14 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     """Return the work; a batch is tokens, targets, both (batch, length), and the mask or None."""
     require_tokens_told(model, "causal_lm")
     is_padded = config["padding"] or config.get("bucket")
-    require_vocabulary(model, PAD + 1 if is_padded else 256, "causal_lm")
+    words = vocabulary(config, 0)
+    require_vocabulary(model, words or (PAD + 1 if is_padded else 256), "causal_lm")
     pads = (PAD, IGNORED, False)
     work = text_work(config=config, device=device, batches=batches, loss=loss, pads=pads)
 
     def score(model: Any, part: str = "test") -> dict[str, float]:
         loss = work.score(model, part)["held_out_loss"]
-        return {"bits_per_byte": loss / math.log(2), "held_out_loss": loss}
+        return {**({} if words else {"bits_per_byte": loss / math.log(2)}), "held_out_loss": loss}
 
     return replace(work, score=score)
 

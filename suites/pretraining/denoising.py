@@ -24,6 +24,7 @@ from suites.pretraining._work import (
     require_tokens_told,
     require_vocabulary,
     text_work,
+    vocabulary,
 )
 
 NOISE = 0.15
@@ -56,6 +57,8 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     require_tokens_told(model, "denoising")
     if config.get("bucket"):
         raise UserError("denoising pads to no bucket, its sources and targets differ in length", "--set bucket=0")
+    if vocabulary(config, 0):
+        raise UserError(f"denoising takes bytes, and data {config['data']['name']!r} are words", "--set data=stdlib")
     longest = sizes(int(row_lengths(config, shortest=3)[0]))
     require_vocabulary(model, SENTINEL + longest.spans, f"denoising at length {config['length']}")
     return text_work(config=config, device=device, batches=batches, loss=loss, pads=())
