@@ -33,7 +33,7 @@ from reports.views.operators import family
 
 FORMATS = [named.name for named in names.listing("format")]
 READ = [name for name in FORMATS if name not in ("junit", "github")]  # not only how cases ended, for a CI job
-SILENT = ("families", "kernels", "learning", "distance")  # of such runs: tests/test_quality, test_kernels, test_hardware
+SILENT = ("families", "kernels", "learning", "distance")  # of runs like these; they have tests of their own
 
 
 @pytest.fixture(scope="module")
