@@ -45,7 +45,7 @@ def test_a_word_is_a_run_of_letters_a_number_a_sign_or_the_start_of_a_line(text,
 
 
 def test_the_number_of_a_word_is_the_same_everywhere():
-    assert words.words(b"return self").tolist() == [1551, 995]
+    assert words.words(b"return self").tolist() == words.words(b"RETURN Self").tolist() == [1551, 995]
 
 
 def test_samples_keep_their_labels_parts_and_facts(tmp_path):

@@ -2,8 +2,9 @@
 
 A word is a run of letters of one case, of which the first may be a capital, a number, any other character, or the start
 of a line with its indent; what else is white counts for nothing. Letters beyond ASCII are small ones. Words have no
-list: each has the number FIRST or more that a checksum of it gives, so two may share one (Weinberger et al. 2009,
-https://arxiv.org/abs/0902.2206). Below are the numbers of bytes and markers. A model of them takes `vocabulary=4096`.
+list: each has the number FIRST or more that a checksum of it in small letters gives, so two may share one (Weinberger
+et al. 2009, https://arxiv.org/abs/0902.2206). Below are the numbers of bytes and markers. A model of them takes
+`vocabulary=4096`.
 
 `text` is (samples, words of the longest), uint16, filled up with 0, `text_lengths` (samples,); all else is as it was. A
 text that is not in samples is one row of words.
@@ -72,5 +73,5 @@ def samples(data: Mapping[str, Any]) -> Parts:
 
 def words(text: bytes) -> NDArray[np.uint16]:
     """Return the numbers of a text's words."""
-    checksums = (zlib.crc32(found[0]) for found in WORD.finditer(text))
+    checksums = (zlib.crc32(found[0].lower()) for found in WORD.finditer(text))
     return np.fromiter((FIRST + checksum % (VOCABULARY - FIRST) for checksum in checksums), dtype=np.uint16)

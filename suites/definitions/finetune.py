@@ -18,9 +18,12 @@ WORKLOADS = {
         recipe=recipe(steps=900, start="pretraining/masked_image", start_steps=1500),
     ),
     "texts": Workload(
-        task="finetuning/text_classification", model="bert", size="tiny", data="packages", batch=32,
-        settings={"classes": 6},
-        recipe=recipe(steps=1200, start="pretraining/masked_lm", start_data="packages_text", start_steps=3000),
+        task="finetuning/text_classification", model="bert", size="tiny", data="words:packages", batch=32, length=64,
+        settings={"classes": 6, "vocabulary": 4096, "pool": "mean", "dropout": 0.3},
+        recipe=recipe(
+            steps=900, label_smoothing=0.1, start="pretraining/masked_lm", start_data="words:packages_text",
+            start_steps=1500, start_learning_rate=2e-3,
+        ),
     ),
     "names, encoder_decoder": Workload(
         task="finetuning/function_naming", model="encoder_decoder", size="tiny", data="functions", batch=32,
