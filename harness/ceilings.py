@@ -132,7 +132,7 @@ class Visits:
             raise CaseFailure("wrong", reason)
 
     def warm_up(self, launch: Launch, case: Case) -> None:
-        """Step until two windows of steps agree, or for as long as warming up may take."""
+        """Step until two windows of turns agree, or for as long as warming up may take."""
         seconds: list[float] = []
         device = launch.facts(case.id)["device"]
         with launch.watch("warmup"):

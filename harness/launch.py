@@ -268,7 +268,7 @@ class Launch:
                     self.warn(case.id, "no saliency", str(failure), UNEXPLAINED)
 
     def warm_up(self, case: Case, peer: Peer) -> None:
-        """Step until two windows of steps agree, or for as long as warming up may take."""
+        """Step until two windows of turns agree, or for as long as warming up may take."""
         device = self.built[case.id]["device"]
         seconds: list[float] = []
         fresh: list[float] = []  # since the last compilation

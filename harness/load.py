@@ -156,7 +156,8 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
             *(("model", variant.model) for variant in block.variants if variant.model),
         )
     ]
-    return {f"{one.kind} {one.name}": one.path for one in named}
+    inner = [names.find("data", one.argument, folders) for one in named if one.literal("ARGUMENT", "") == "data"]
+    return {f"{one.kind} {one.name}": one.path for one in (*named, *inner)}
 
 
 def named_by(workload: Workload) -> list[tuple[str, str]]:

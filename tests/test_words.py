@@ -8,6 +8,7 @@ import torch
 
 from harness import load, names
 from harness.errors import UserError
+from harness.spec import Block, Suite, Variant, Workload
 from suites.data import words
 from suites.pretraining._windows import FIRST, IGNORED, MASK
 
@@ -64,6 +65,15 @@ def test_samples_keep_their_labels_parts_and_facts(tmp_path):
         for text, length, row in zip(theirs["text"], theirs["text_lengths"], mine["text"], strict=True):
             assert (words.words(text[:length].tobytes()) == row).all()
     assert load.manifest(found, tmp_path / "made") == made
+
+
+def test_a_run_says_what_code_made_the_data_that_words_are_of():
+    workload = Workload(task="pretraining/masked_lm", model="bert", size="tiny", data="words:packages_text")
+    block = Block(workload=workload, variants=(Variant(name="a"),))
+    found = load.files(Suite(name="own", question="?", blocks=(block,)), [])
+    assert {found[f"data {name}"].name for name in ("words:packages_text", "packages_text")} == {
+        "words.py", "packages_text.py",
+    }  # fmt: skip
 
 
 def test_a_text_is_one_row_of_words(corpus):

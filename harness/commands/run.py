@@ -121,7 +121,9 @@ def measured(
         signal.signal(ending, signal.default_int_handler)
     try:
         with checked_out({case.variant.revision for case in asked.cases} - {""}, recorder.work / "trees") as trees:
-            conditions = replace(conditions, trees=trees, passports=kept(load.cache() / "passports"))
+            # A passport that is being made is not held against earlier ones.
+            known = {} if "measuring" in recorder.meta else kept(load.cache() / "passports")
+            conditions = replace(conditions, trees=trees, passports=known)
             carry_out(asked, recorder, conditions, progress, watch, is_enough)
     except KeyboardInterrupt:
         status = "interrupted"

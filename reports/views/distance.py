@@ -14,7 +14,7 @@ from reports.views.shares import ceilings_of, plain, work_of
 ORDER = 15
 PRODUCTS = ("matrix products", "attention")
 COLUMNS = (
-    "variant", "products at the peak", "beyond it in products", "in other operators", "the dearest of them",
+    "variant", "products at the peak, at least", "beyond that in products", "in other operators", "the dearest of them",
     "between operators, or kernels", "padding asked for",
 )  # fmt: skip
 

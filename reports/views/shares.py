@@ -104,7 +104,7 @@ def changed(frame: Frame, blocks: Sequence[Block]) -> Iterator[Note]:
     for place in dict.fromkeys(frame.run.place(case) for block in blocks for case in block.cases):
         known = passport.of_run(frame.run.meta, place)
         if changes := known.changes(frame.run.environments.get(place, {})):
-            remedy = "read its shares with care, and make the passport anew: tandem hardware"
+            remedy = "read its shares with care, or make its passports anew: tandem hardware, tandem hardware --quick"
             yield Note(parts=(f"{passport.told(changes)}: {remedy}",), kind="warning")
 
 
@@ -227,7 +227,7 @@ def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
                 rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share, batch))
     if rows:
         columns = (
-            "workload", "variant", *PARTS, "together", "measured peak", "explained", "largest batch, at most",
+            "workload", "variant", *PARTS, "together", "measured peak", "explained", "largest batch, at most about",
         )  # fmt: skip
         cases = [case for block in blocks for case in block.cases]
         table = Table(
@@ -237,10 +237,10 @@ def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
 
 
 def largest_batch(frame: Frame, block: Block, case: Case) -> int | None:
-    """Return the batch beyond which memory cannot hold what the end of the forward pass does: no larger one fits.
+    """Return the batch beyond which memory cannot hold what the end of the forward pass does.
 
     That is the parameters, the optimizer's state, and what is saved for backward. The latter grows with the batch, but
-    for the copies of the weights that autocast makes, half as large as these at most.
+    for the copies of the weights that autocast makes, half as large as these at most, and a mask or two.
     """
     found = [frame.center(case, f"memory_{part}_bytes") for part in ("parameters", "optimizer", "activations")]
     parameters, state, saved = (part or 0.0 for part in found)

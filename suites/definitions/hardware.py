@@ -61,7 +61,7 @@ def made(scale: Scale) -> Suite:
         launches=3,
         rounds=4,
         quality_steps=0,
-        check_steps=1,  # in float64, of a model at its published size, a step takes many seconds
+        check_steps=2,
     )
 
 
