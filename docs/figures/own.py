@@ -1,7 +1,7 @@
 """Own models against those of transformers, same weights, same attention: python docs/figures/own.py FOLDER [MODE...]
 
 Makes a checkpoint of each family below FOLDER, then times a training step of both in turns, eager (`none`) and compiled
-(`default`), or in the named modes of torch.compile. A quarter of an hour for each mode.
+(`default`), or in the named modes of torch.compile. Twenty minutes for each mode.
 """
 
 import subprocess
