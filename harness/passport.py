@@ -111,7 +111,7 @@ def calibration(environment: Mapping[str, Any]) -> dict[str, float]:
 
 def told(changes: Mapping[str, float]) -> str:
     """Return in words how a machine differs from its passport."""
-    parts = [f"{probe} takes {ratio:.2f} times as long" for probe, ratio in changes.items()]
+    parts = [f"{probe} takes {times:.2f} times as long" for probe, times in changes.items()]
     return f"this machine is not as its passport found it: {', '.join(parts)}"
 
 

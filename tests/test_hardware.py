@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_run import Bench, alive_workers, outcomes
 
-from harness import names, passport
+from harness import names, passport, stored
 from harness.commands.hardware import measure
 from harness.correct import TOLERANCE
 from harness.errors import Unavailable, UserError
@@ -404,6 +404,33 @@ def test_a_machine_that_is_not_as_its_passport_found_it_is_told():
     assert known.changes({"calibration": {**seen, "gemm_seconds": "nan"}}) == {}
     told = {"gemm_seconds": 1.0, "copy_seconds": "nan", "dispatch_seconds": 1.0}
     assert passport.calibration({"calibration": told}) == {"gemm_seconds": 1.0}  # the others bound no ceiling
+
+
+def test_the_gate_says_which_of_two_runs_found_its_machine_changed():
+    known = {"peaks": {}, "bandwidths": [], "passport": "a", "calibration": {"gemm_seconds": 1.0}}
+
+    def run(name, seconds):
+        place = {"calibration": {"gemm_seconds": seconds}}
+        return SimpleNamespace(
+            id=name,
+            place=lambda case: "current",
+            meta={"ceilings": {"current": known}},
+            environments={"current": place},
+        )
+
+    told = "; in two this machine is not as its passport found it: gemm takes 1.50 times as long"
+    assert stored.changed([run("one", 1.01), run("two", 1.5)], [None]) == told
+    assert stored.changed([SimpleNamespace(id="old", place=lambda case: "x", meta={}, environments={})], [None]) == ""
+
+
+def test_the_copies_that_autocast_makes_do_not_grow_with_the_batch(monkeypatch):
+    bytes_of = {"memory_parameters_bytes": 4.0, "memory_optimizer_bytes": 8.0, "memory_activations_bytes": 6.0}
+    frame = SimpleNamespace(center=lambda case, name: bytes_of[name])
+    monkeypatch.setattr(shares, "memory_of", lambda *_: 60.0)
+    block = SimpleNamespace(workload=SimpleNamespace(batch=1))
+    for precision, batch in (("fp32", 8), ("bf16", 12), ("bf16_pure", 8)):  # 48 bytes, 6 a text; 2 of these are copies
+        case = SimpleNamespace(variant=SimpleNamespace(precision=precision))
+        assert shares.largest_batch(frame, block, case) == batch
 
 
 def test_a_gpu_in_use_is_refused_and_its_user_named(tmp_path, monkeypatch):

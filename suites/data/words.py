@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from harness import load, names
 from harness.errors import UserError
 from harness.spec import slugify
-from suites.data._parts import Parts, kept, rows_of
+from suites.data._parts import Parts, kept, parts_of, rows_of
 from suites.pretraining._windows import FIRST
 
 ARGUMENT = "data"  # what is behind the colon
@@ -64,7 +64,7 @@ def corpus(data: Mapping[str, Any]) -> Parts:
 def samples(data: Mapping[str, Any]) -> Parts:
     """Return the parts of samples with each text as words."""
     parts = {}
-    for part in (part for part, files in data.items() if isinstance(files, Mapping)):
+    for part in parts_of(data):
         arrays = {name: np.load(path) for name, path in data[part].items()}
         texts = zip(arrays["text"], arrays["text_lengths"], strict=True)
         parts[part] = {**arrays, **rows_of("text", [words(row[:length].tobytes()) for row, length in texts])}
