@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None)
 TIMEOUT = 600.0
-SUITE = "suites.definitions.hardware"
+SUITES = "suites.definitions.hardware", "suites.definitions.hardware_quick"
 
 
 @app.callback()
@@ -57,7 +57,7 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
             raise UserError(
                 f"the GPU is in use by {', '.join(others)}", "a ceiling beside that is too low: stop it, or wait"
             )
-        name = "hardware_quick" if quick else SUITE if kind == "cpu" else f"{SUITE}:accelerated"
+        name = SUITES[quick] + ":accelerated" * (kind != "cpu")
         asked, _ = load.load(name, settings=[f"device={device}"])
         load.check_names(asked, [], ["current"])
         configs = {block.name: load.config(block.workload, []) for block in asked.blocks}

@@ -10,6 +10,8 @@ import torch
 from harness.worker.clock import laps, timed
 from harness.worker.probes import memory_cold_peak
 
+MOST = 2**22
+
 
 def first_steps(step: Any, steps: int) -> tuple[list[float], dict[str, np.ndarray], dict[str, int]]:
     """Run `steps` steps from the initial weights.
@@ -28,13 +30,18 @@ def first_steps(step: Any, steps: int) -> tuple[list[float], dict[str, np.ndarra
         if phase == "backward" and micro_batches == 0:
             peak = memory_cold_peak(step.device)
             found = {f"gradient/{name}": array(tensor) / step.scaler.get_scale() for name, tensor in gradients(step)}
-    found |= {"output": array(step.outputs), "loss": array(step.loss)}
+    found |= {"output": array(sample(step.outputs)), "loss": array(step.loss)}
     step.keeps_outputs, step.outputs = False, None
     seconds, losses = [first], [array(step.loss)]
     for index in range(1, steps):
         seconds += timed(step, [index], step.device)[0]
         losses.append(array(step.loss))
     return seconds, found | {"losses": np.stack(losses)}, peak
+
+
+def sample(tensor: Any) -> Any:
+    """Return at most `MOST` elements, evenly spaced: of a large vocabulary's logits all would take gigabytes."""
+    return tensor.flatten()[:: tensor.numel() // MOST + 1]
 
 
 def gradients(step: Any) -> list[tuple[str, Any]]:

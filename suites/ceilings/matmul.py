@@ -25,13 +25,9 @@ CHECKED = 16  # rows whose result is computed in float64, too
 def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = False) -> Ceiling:
     """Return products of one pair of random matrices, or with `cold` of as many as no cache holds."""
     multiply, dtype = product(place), dtype_of(place)
-    shapes = (rows, inner), (inner, columns)
     size = torch.empty((), dtype=dtype).element_size() * (rows * inner + inner * columns)
     count = ceil(COLD_BYTES / size) + 1 if cold else 1
-    generator = torch.Generator().manual_seed(0)  # on the CPU: the same numbers everywhere
-    pairs = [[drawn(shape, dtype, generator).to(place.device) for shape in shapes] for _ in range(count)]
-    if place.precision == "fp8":  # the tensor cores take the second matrix column by column
-        pairs = [[a, b.t().contiguous().t()] for a, b in pairs]
+    pairs = [operands(place.device, dtype, rows, inner, columns) for _ in range(count)]
     refuse_emulated(place, multiply, dtype, 2.0 * rows * inner * columns)
     following, repeats = cycle(pairs), ceil(WORK * place.effort / (2 * rows * inner * columns))
     result = multiply(*pairs[0])  # written over from here on: what is new is mapped and zeroed first
@@ -55,9 +51,7 @@ def refuse_emulated(place: Place, multiply: Callable[..., Tensor], dtype: torch.
 
     A CPU without instructions for float16 takes half a minute for what float32 has in a fifth of a second.
     """
-    if place.precision == "fp8":  # which no CPU emulates here
-        return
-    trial = [torch.ones(TRIAL, TRIAL, dtype=dtype, device=place.device) for _ in range(2)]
+    trial = operands(place.device, dtype, TRIAL, TRIAL, TRIAL)
     multiply(*trial)
     began = perf_counter()  # no figure: it only tells emulation from instructions
     multiply(*trial).cpu()
@@ -79,11 +73,19 @@ def dtype_of(place: Place) -> torch.dtype:
     return torch.float8_e4m3fn
 
 
-def drawn(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def operands(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Return two matrices to multiply, each laid out as the device takes it fastest."""
+    a, b = drawn((rows, inner), dtype, device), drawn((inner, columns), dtype, device)
+    if device.type == "cuda" and b.element_size() == 1:  # tensor cores take the second one column by column
+        b = b.t().contiguous().t()
+    return a, b
+
+
+def drawn(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return random numbers: zeros, or the same numbers again, would let a processor save power."""
     if dtype == torch.int8:
-        return torch.randint(-128, 128, shape, dtype=dtype, generator=generator)
-    return torch.randn(shape, generator=generator).to(dtype)
+        return torch.randint(-128, 128, shape, dtype=dtype, device=device)
+    return torch.randn(shape, device=device).to(dtype)
 
 
 def product(place: Place) -> Callable[..., Tensor]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from harness.spec import Block, Suite, Variant, Workload
 from suites.definitions._ceilings import EVERY, ONE_CORE, PLAIN, ceiling, precisions
-from suites.definitions._rungs import COMPILE, SDPA
 
-TOKENS, WIDTH = 1024, 768  # a batch of GPT-2's size 124M: its projections, its feed-forward part, its vocabulary
-SHAPES = ((TOKENS, WIDTH, WIDTH), (TOKENS, WIDTH, 4 * WIDTH), (TOKENS, 4 * WIDTH, WIDTH), (TOKENS, WIDTH, 50304))
+TOKENS, WIDTH = 1024, 768  # GPT-2's size 124M: of a batch at least, and of its layers
+SHAPES = ((WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH), (WIDTH, 50304))  # projection, both of MLP, vocabulary
 LARGE = 28  # as a power of two, in bytes: more than the caches of most processors hold
 OPERATIONS = ("copy", "triad", "read")
-BACKENDS = [Variant(name=name, attention=name) for name in ("sdpa", "formula", "sdpa_flash", "sdpa_efficient")]
-BF16_FLASH = Variant(name="sdpa, bf16", attention="sdpa", precision="bf16")
+BACKENDS = ("sdpa", "formula", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
+FP32 = Variant(name="sdpa, fp32", attention="sdpa", optimizer="fused")
+SCORED = (FP32, replace(FP32, name="+compile, bf16", compile="default", precision="bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +28,23 @@ class Scale:
     """Of working sets, as powers of two: from the second cache to memory alone."""
     one: Sequence[Variant]
     """The variant that has one core only, where cores do the work."""
-    sustained: str = "fp32"
-
-
-SCORED = (SDPA, replace(COMPILE, name="+compile, bf16", precision="bf16"))
+    lengths: Sequence[int]
+    """Of an attention alone."""
+    usual: str
+    other: str
+    """Precisions of attention; load is sustained in the usual one."""
 
 
 def suite() -> Suite:
     """Return the ceilings, then the training of four models at published sizes, in batches that suit a CPU."""
-    return made(Scale(batch=1, length=64, side=2048, sizes=range(18, 31, 2), one=[ONE_CORE]))
+    return made(Scale(batch=1, length=64, side=2048, sizes=range(18, 31, 2), one=[ONE_CORE],
+                      lengths=(256, 1024), usual="fp32", other="bf16"))  # fmt: skip
 
 
 def accelerated() -> Suite:
     """Return the same in batches that keep a GPU busy."""
-    return made(Scale(batch=16, length=1024, side=8192, sizes=range(24, 33, 2), one=[], sustained="bf16"))
+    return made(Scale(batch=16, length=1024, side=8192, sizes=range(24, 33, 4), one=[],
+                      lengths=(1024, 4096), usual="bf16", other="fp32"))  # fmt: skip
 
 
 def made(scale: Scale) -> Suite:
@@ -68,19 +71,22 @@ def made(scale: Scale) -> Suite:
 def ceilings(scale: Scale) -> tuple[Block, ...]:
     """Return every ceiling."""
     square = {"rows": scale.side, "inner": scale.side, "columns": scale.side}
+    tokens = max(TOKENS, scale.batch * scale.length)
+    attentions = [Variant(name=name, attention=name, precision=scale.usual) for name in BACKENDS]
+    attentions.append(Variant(name=f"sdpa, {scale.other}", attention="sdpa", precision=scale.other))
     return (
         ceiling("matmul", [*EVERY, *scale.one], **square),
         ceiling("matmul", precisions("fp32", "bf16"), **square, cold=True),
         *(
-            ceiling("matmul", precisions("fp32", "bf16"), rows=rows, inner=inner, columns=columns)
-            for rows, inner, columns in SHAPES
+            ceiling("matmul", precisions("fp32", "bf16"), rows=tokens, inner=inner, columns=columns)
+            for inner, columns in SHAPES
         ),
         *(
             ceiling("memory", [PLAIN, *scale.one] if power == LARGE else [PLAIN], operation=name, size=2**power)
             for name in OPERATIONS
             for power in scale.sizes
         ),
-        *(ceiling("attention", [*BACKENDS, BF16_FLASH], length=length) for length in (256, 1024)),
+        *(ceiling("attention", attentions, length=length, batch=scale.batch) for length in scale.lengths),
         *(ceiling("calls", [PLAIN], wait=wait) for wait in (False, True)),
         *(
             ceiling("transfer", [PLAIN], direction=direction, pinned=pinned)
@@ -88,5 +94,5 @@ def ceilings(scale: Scale) -> tuple[Block, ...]:
             for pinned in (True, False)
         ),
         *(ceiling("disk", [PLAIN], direct=direct) for direct in (True, False)),
-        ceiling("sustained", precisions(scale.sustained), **square),
+        ceiling("sustained", precisions(scale.usual), **square),
     )
