@@ -77,6 +77,8 @@ class Visits:
         """Block -> turns on end that its ceilings are kept busy, once; 0 for those that take turns with the others."""
         self.peers: dict[Place, Peer] = {}
         self.refused: dict[Place, CaseFailure] = {}
+        self.stepped: dict[int, float] = {}
+        """Process -> seconds that it has warmed ceilings up: its device is warm for the next one."""
         self.warm: set[str] = set()
         """Ceilings that have warmed up in the process that is alive."""
         self.steps: dict[str, int] = {}
@@ -134,9 +136,10 @@ class Visits:
     def warm_up(self, launch: Launch, case: Case) -> None:
         """Step until two windows of turns agree, or for as long as warming up may take."""
         seconds: list[float] = []
-        device = launch.facts(case.id)["device"]
+        device, process = launch.facts(case.id)["device"], self.peer(launch, case).process.pid
+        before = self.stepped.get(process, 0.0)
         with launch.watch("warmup"):
-            while not pace.is_steady(seconds, device):
+            while not pace.is_steady(seconds, device, before):
                 if pace.is_exhausted(seconds, device):
                     remedy = "close what else runs on this machine, or read it as no more than a lower bound"
                     launch.warn(case.id, "no steady state", "its time never settled", remedy)
@@ -144,6 +147,7 @@ class Visits:
                 reply = self.ask(launch, case, steps=pace.next_warm_up(seconds))
                 seconds += map(number_of, reply["seconds"])
         self.warm.add(case.id)
+        self.stepped[process] = before + sum(seconds)
         self.steps.setdefault(case.id, pace.steps_per_turn(median(seconds[-pace.WINDOW :])))
 
     def rounds(self) -> None:

@@ -24,10 +24,13 @@ def steps_per_turn(step_seconds: float) -> int:
     return max(1, math.ceil(TURN_SECONDS / step_seconds)) if step_seconds > 0 else 1
 
 
-def is_steady(seconds: Sequence[float], device: str) -> bool:
-    """Tell whether the steps so far have ended in a steady state: two windows of turns that agree."""
+def is_steady(seconds: Sequence[float], device: str, before: float = 0.0) -> bool:
+    """Tell whether the steps so far have ended in a steady state: two windows of turns that agree.
+
+    `before` are the seconds that the same process has stepped other work, which warmed the device up as well.
+    """
     turns = turns_of(seconds)
-    if len(turns) < WARM_STEPS + 2 * WINDOW or not is_long_enough(seconds, device):
+    if len(turns) < WARM_STEPS + 2 * WINDOW or not is_long_enough(before + sum(seconds), device):
         return False
     earlier, later = quartiles(turns[-2 * WINDOW : -WINDOW]), quartiles(turns[-WINDOW:])
     low, middle, high = (abs(after / before - 1) for before, after in zip(earlier, later, strict=True))
@@ -45,14 +48,14 @@ def turns_of(seconds: Sequence[float]) -> list[float]:
     return [median(seconds[end - steps : end]) for end in range(len(seconds), steps - 1, -steps)][::-1]
 
 
-def is_long_enough(seconds: Sequence[float], device: str) -> bool:
+def is_long_enough(seconds: float, device: str) -> bool:
     """Tell whether warming up has taken as long as it must."""
-    return sum(seconds) >= WARM_SECONDS.get(device, WARM_SECONDS_ELSEWHERE)
+    return seconds >= WARM_SECONDS.get(device, WARM_SECONDS_ELSEWHERE)
 
 
 def is_exhausted(seconds: Sequence[float], device: str) -> bool:
     """Tell whether warming up has gone on for as long as it may; many turns are no end before the least time."""
-    is_many = len(turns_of(seconds)) >= WARM_UP_CAP_TURNS and is_long_enough(seconds, device)
+    is_many = len(turns_of(seconds)) >= WARM_UP_CAP_TURNS and is_long_enough(sum(seconds), device)
     return is_many or sum(seconds) >= WARM_UP_CAP_SECONDS
 
 

@@ -18,6 +18,7 @@ def test_equal_steps_are_steady_once_there_are_enough():
     assert pace.is_steady([0.1] * 13, "cpu")
     assert not pace.is_steady([0.001] * 100, "cpu")  # 0.1 s is too short
     assert not pace.is_steady([0.05] * 13, "cuda")  # a GPU wants a second
+    assert pace.is_steady([0.05] * 13, "cuda", before=0.35)  # of any work in the process
 
 
 def test_falling_steps_are_not_steady():

@@ -28,7 +28,8 @@ def prepare(place: Place, *, rows: int, inner: int, columns: int, cold: bool = F
     size = torch.empty((), dtype=dtype).element_size() * (rows * inner + inner * columns)
     count = ceil(COLD_BYTES / size) + 1 if cold else 1
     pairs = [operands(place.device, dtype, rows, inner, columns) for _ in range(count)]
-    refuse_emulated(place, multiply, dtype, 2.0 * rows * inner * columns)
+    if place.device.type == "cpu":
+        refuse_emulated(place, multiply, dtype, 2.0 * rows * inner * columns)
     following, repeats = cycle(pairs), ceil(WORK * place.effort / (2 * rows * inner * columns))
     result = multiply(*pairs[0])  # written over from here on: what is new is mapped and zeroed first
 
@@ -54,7 +55,7 @@ def refuse_emulated(place: Place, multiply: Callable[..., Tensor], dtype: torch.
     trial = operands(place.device, dtype, TRIAL, TRIAL, TRIAL)
     multiply(*trial)
     began = perf_counter()  # no figure: it only tells emulation from instructions
-    multiply(*trial).cpu()
+    multiply(*trial)
     rate = 2.0 * TRIAL**3 / (perf_counter() - began)
     if flop / rate > TOO_LONG:
         raise Unavailable(

@@ -49,13 +49,15 @@ def accelerated() -> Suite:
 
 def made(scale: Scale) -> Suite:
     """Return the suite at a scale."""
-    batch, length = scale.batch, scale.length
-    text = Workload(task="pretraining/causal_lm", model="gpt", size="base", batch=batch, length=length)
+    batch, tokens = scale.batch, scale.batch * scale.length
+    text = Workload(task="pretraining/causal_lm", model="gpt", size="base", batch=batch, length=scale.length)
+    short = min(scale.length, 512)  # all positions that BERT has
+    images = max(batch, tokens // 256)  # of 197 tokens each
     workloads = (
         text,
-        replace(text, task="pretraining/masked_lm", model="bert", length=min(length, 512)),  # all positions that it has
+        replace(text, task="pretraining/masked_lm", model="bert", length=short, batch=tokens // short),
         replace(text, task="pretraining/denoising", model="encoder_decoder"),
-        replace(text, task="finetuning/image_classification", model="vit", length=197, data="digits_224"),
+        replace(text, task="finetuning/image_classification", model="vit", length=197, batch=images, data="digits_224"),
     )
     return Suite(
         name="hardware",
