@@ -218,7 +218,8 @@ def sustained(frame: Frame, found: Found) -> Iterator[Note | Chart]:
         kept = median(rates[-ENDS:]) / median(rates[:ENDS])
         lost = f"its rate fell to {kept:.0%} of what it was at first: it throttles, or its host gave less"
         stayed = f"it kept its rate ({kept:.0%} of what it was at first)"
-        yield Note(parts=(f"over {len(rates)} s of load {stayed if kept > 1 - KEPT else lost}",),
+        words = f"over {len(rates)} s of load {stayed if kept > 1 - KEPT else lost}"
+        yield Note(parts=(words + beside(frame, found, block, case, median(rates[-ENDS:])),),
                    kind="answer" if kept > 1 - KEPT else "warning")  # fmt: skip
         yield Chart(
             kind="lines",
@@ -230,6 +231,26 @@ def sustained(frame: Frame, found: Found) -> Iterator[Note | Chart]:
             marks=tuple(Mark(at=float(number), series="rate", value=value) for number, value in enumerate(rates, 1)),
             hardware=hardware(frame, [(block, case)]),
         )
+
+
+def beside(frame: Frame, found: Found, block: Block, case: Case, last: float) -> str:
+    """Return in words how the end of a sustained load stands to the same products in short turns."""
+    alike = (
+        other
+        for product, other in of(found, "matmul")
+        if product.workload.settings == block.workload.settings
+        and (other.variant.precision, other.variant.threads) == (case.variant.precision, case.variant.threads)
+    )
+    short = next(alike, None)
+    text = ""
+    if short and (peak := frame.center(short, "flop_per_second")):
+        text += f"; at the end {last / peak:.0%} of the rate that short turns reach"
+    if clock := frame.center(case, "clock_hertz"):
+        before = frame.center(short, "clock_hertz") if short else None
+        text += f"; its clock is {clock / 1e9:.2f} GHz" + (f", in short turns {before / 1e9:.2f}" if before else "")
+    if celsius := frame.center(case, "celsius"):
+        text += f"; {celsius:.0f} °C"
+    return text
 
 
 def hardware(frame: Frame, found: Sequence[tuple[Block, Case]]) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def view(frame: Frame) -> Section:
     items: list[Note | Table | Chart] = []
     bounded = {case.id: bounds(frame, case) for block in blocks for case in block.cases}
     if any(bounded.values()):
-        items = [*changed(frame, blocks), *best(frame, blocks), *(table(frame, block, bounded) for block in blocks)]
+        known = [block for block in blocks if any(bounded[case.id] for case in block.cases)]
+        items = [*changed(frame, blocks), *best(frame, blocks), *(table(frame, block, bounded) for block in known)]
         items += roofline(frame, blocks)
     return Section(
         title="Shares of the ceilings",

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from harness.spec import Block, Suite, Variant, Workload
 from suites.definitions._ceilings import EVERY, ONE_CORE, PLAIN, ceiling, precisions
 
-TOKENS, WIDTH = 1024, 768  # GPT-2's size 124M: of a batch at least, and of its layers
+TOKENS, WIDTH = 256, 768  # GPT-2's size 124M: of a batch at least, and of its layers
 SHAPES = ((WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH), (WIDTH, 50304))  # projection, both of MLP, vocabulary
-LARGE = 28  # as a power of two, in bytes: more than the caches of most processors hold
+LARGE = 28  # as a power of two, in bytes: more than most caches hold
 OPERATIONS = ("copy", "triad", "read")
 BACKENDS = ("sdpa", "formula", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
 FP32 = Variant(name="sdpa, fp32", attention="sdpa", optimizer="fused")
-SCORED = (FP32, replace(FP32, name="+compile, bf16", compile="default", precision="bf16"))
+COMPILED = replace(FP32, name="+compile, bf16", compile="default", precision="bf16")
+REGIONAL = replace(COMPILED, name="+regional, bf16", compile="regional")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +34,20 @@ class Scale:
     usual: str
     other: str
     """Precisions of attention; load is sustained in the usual one."""
+    fast: Variant
+    """What the models are trained by beside float32."""
 
 
 def suite() -> Suite:
     """Return the ceilings, then the training of four models at published sizes, in batches that suit a CPU."""
-    return made(Scale(batch=1, length=64, side=2048, sizes=range(18, 31, 2), one=[ONE_CORE],
-                      lengths=(256, 1024), usual="fp32", other="bf16"))  # fmt: skip
+    return made(Scale(batch=1, length=32, side=2048, sizes=range(18, LARGE + 1, 2), one=[ONE_CORE],
+                      lengths=(256, 1024), usual="fp32", other="bf16", fast=REGIONAL))  # fmt: skip
 
 
 def accelerated() -> Suite:
     """Return the same in batches that keep a GPU busy."""
     return made(Scale(batch=16, length=1024, side=8192, sizes=range(24, 33, 4), one=[],
-                      lengths=(1024, 4096), usual="bf16", other="fp32"))  # fmt: skip
+                      lengths=(1024, 4096), usual="bf16", other="fp32", fast=COMPILED))  # fmt: skip
 
 
 def made(scale: Scale) -> Suite:
@@ -62,7 +65,7 @@ def made(scale: Scale) -> Suite:
     return Suite(
         name="hardware",
         question="What can this machine do at most, and how much of it do Transformers reach?",
-        blocks=(*ceilings(scale), *(Block(workload=workload, variants=SCORED) for workload in workloads)),
+        blocks=(*ceilings(scale), *(Block(workload=workload, variants=(FP32, scale.fast)) for workload in workloads)),
         launches=3,
         rounds=4,
         quality_steps=0,
