@@ -132,6 +132,18 @@ def test_an_axis_is_gone_through_with_nothing_else_changed(name, left_out):
     assert getattr(block.baseline_case.variant, name) == CHOICES[name][0]
 
 
+@pytest.mark.parametrize("name", ["hardware", "hardware_quick"])
+def test_a_gpu_is_asked_the_same_at_sizes_that_keep_it_busy(name):
+    suite, larger = load(name), SUITES[name].module().accelerated()
+    assert {block.workload.task for block in suite.blocks} == {block.workload.task for block in larger.blocks}
+    assert {block.workload.model for block in suite.blocks} == {block.workload.model for block in larger.blocks}
+    tokens = {block.workload.model: block.workload.batch * block.workload.length for block in larger.blocks}
+    for block in suite.blocks:
+        if block.workload.model:
+            assert tokens[block.workload.model] >= 64 * block.workload.batch * block.workload.length
+    assert json.dumps(larger.to_json())
+
+
 def test_null_is_the_same_variant_twice():
     (block,) = load("null").blocks
     a, b = block.variants

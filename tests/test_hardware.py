@@ -12,6 +12,7 @@ from test_run import Bench, alive_workers, outcomes
 
 from harness import names, passport, stored
 from harness.commands.hardware import measure
+from harness.commands.report import rendered
 from harness.correct import TOLERANCE
 from harness.errors import Unavailable, UserError
 from harness.passport import Ceilings, ceilings
@@ -20,11 +21,12 @@ from harness.stats import Estimate
 from harness.traces.read import trace_files
 from harness.work import Place
 from harness.worker import ceilings as working
-from harness.worker import energy
+from harness.worker import energy, precision
 from harness.worker.device import Device
 from reports.document import Quantity
 from reports.frame import frame_of
 from reports.hardware import document_of, ratio
+from reports.report import document_of as report
 from reports.views import distance, shares
 from suites.attention import sdpa
 from suites.ceilings import calls, matmul, memory, transfer
@@ -84,6 +86,10 @@ def center(run, name, metric):
     return frame_of(run).center(case, metric)
 
 
+def one_line(done):
+    return " ".join(done.stdout.split())
+
+
 SMALL = {
     "ceilings/matmul": {"rows": 32, "inner": 48, "columns": 16},
     "ceilings/sustained": {"rows": 32, "inner": 48, "columns": 16},
@@ -134,6 +140,13 @@ def test_a_format_that_is_emulated_is_not_measured(little_work, monkeypatch):
     monkeypatch.setattr(matmul, "TOO_LONG", 0.0)
     with pytest.raises(Unavailable, match=r"fp16 is emulated here, at .* GFLOP/s: too slow for such a product"):
         matmul.prepare(placed("fp16"), rows=32, inner=48, columns=16)
+
+
+def test_a_product_of_fp16_needs_no_gradient_scaler(monkeypatch):
+    monkeypatch.delattr(torch.amp, "GradScaler")  # as before torch 2.3
+    precision.refuse("fp16", Device("cpu"), trains=False)
+    with pytest.raises(Unavailable, match="fp16 training on cpu needs torch"):
+        precision.refuse("fp16", Device("cpu"))
 
 
 def test_what_a_ceiling_cannot_be_asked_is_a_sentence():
@@ -236,6 +249,41 @@ def test_a_lasting_ceiling_has_its_turns_on_end_and_once(measured):
     assert len(timed) == turns * 50  # a second of steps of 20 ms
 
 
+def test_a_lasting_ceiling_is_held_against_the_same_products_in_short_turns(measured):
+    done, _ = measured
+    assert "it kept its rate (100% of what it was at first); at the end 100% of the rate that short turns" in one_line(
+        done
+    )
+    assert "turns reach; 40 °C" in one_line(done)
+
+
+def test_ceilings_of_one_process_share_the_least_time_of_warming_up(measured):
+    _, run = measured
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    asked = [event for event in events if event.get("verb") == "probe" and "to" in event and "settle" not in event]
+    steps = {}
+    for event in asked:
+        steps[event["case"]] = steps.get(event["case"], 0) + event["steps"]
+    by_name = {case.variant.name: steps[case.id] / run.suite.launches for case in run.suite.cases if case.id in steps}
+    assert by_name["product"] == 1 + 28  # half a second of steps of 20 ms, looked at after 3, 13, 18, 23 and 28
+    assert by_name["one thread"] == 1 + 13  # of 40 ms, in a process of its own
+    assert by_name["memory"] == pytest.approx(2 * (1 + 13) / 2)  # its process has stepped for half a second
+
+
+def test_a_model_without_figures_leaves_the_others_theirs(tmp_path):
+    machine = Machine(tmp_path, b={"fail": {"verb": "build", "how": "crash"}})
+    first = 'Block(workload=model, variants=[Variant(name="a")]),'
+    (tmp_path / "own.py").write_text(
+        SUITE.replace(first, first + 'Block(name="second", workload=model, variants=[Variant(name="b")]),')
+    )
+    done, run = machine.run()
+    assert done.returncode == 3, done.stderr
+    assert outcomes(run)["b"] == "error"
+    assert "20 % of the rate of fp32 matrix products" in done.stdout
+    for format in names.listing("format"):
+        assert rendered(report([run]), format.name)
+
+
 def test_a_case_has_a_share_of_the_peak_that_its_own_run_measured(measured):
     done, run = measured
     assert center(run, "a", "peak_flop_per_second") == pytest.approx(1e11)
@@ -311,7 +359,7 @@ def test_a_ceiling_with_a_wrong_result_is_wrong(tmp_path):
 
 
 def test_a_ceiling_whose_process_another_one_ended_warms_up_again(tmp_path):
-    _, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "crash", "from_probe": 25}}).run()
+    _, run = Machine(tmp_path, memory={"fail": {"verb": "probe", "how": "crash", "from_probe": 18}}).run()
     assert outcomes(run)["memory"] == "error"
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     asked = [event for event in events if event.get("verb") == "probe" and "to" in event]
@@ -428,8 +476,8 @@ def test_the_copies_that_autocast_makes_do_not_grow_with_the_batch(monkeypatch):
     frame = SimpleNamespace(center=lambda case, name: bytes_of[name])
     monkeypatch.setattr(shares, "memory_of", lambda *_: 60.0)
     block = SimpleNamespace(workload=SimpleNamespace(batch=1))
-    for precision, batch in (("fp32", 8), ("bf16", 12), ("bf16_pure", 8)):  # 48 bytes, 6 a text; 2 of these are copies
-        case = SimpleNamespace(variant=SimpleNamespace(precision=precision))
+    for name, batch in (("fp32", 8), ("bf16", 12), ("bf16_pure", 8)):  # 48 bytes, 6 a text; 2 of these are copies
+        case = SimpleNamespace(variant=SimpleNamespace(precision=name))
         assert shares.largest_batch(frame, block, case) == batch
 
 

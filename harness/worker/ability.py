@@ -25,10 +25,10 @@ NO_SUCH_KERNEL = (
 DTYPES = {**precision.AUTOCAST, **precision.PARAMETERS}
 
 
-def usable_device(variant: Mapping[str, Any], attention: Named) -> Device:
+def usable_device(variant: Mapping[str, Any], attention: Named, *, trains: bool = True) -> Device:
     """Return the variant's device; raise Unavailable if it, or what the variant asks of it, is missing here."""
     device = resolve(variant["device"])
-    precision.refuse(variant["precision"], device)
+    precision.refuse(variant["precision"], device, trains=trains)
     needs = {"device": [device.kind], **attention.literal("REQUIRES", {})}
     if older(torch.__version__, needs.get("torch", "0")):
         raise Unavailable(f"{attention.name} needs torch {needs['torch']} or newer; this is {torch.__version__}")

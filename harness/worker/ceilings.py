@@ -50,7 +50,7 @@ def prepared(message: Message) -> tuple[tuple[Ceiling, Any, Any], dict[str, Any]
     if reason := message["data"].get("unavailable"):
         raise Unavailable(reason)
     attention = names.find("attention", variant["attention"], folders)
-    device = usable_device(variant, attention)
+    device = usable_device(variant, attention, trains=False)
     place = Place(
         device=device.torch,
         precision=variant["precision"],

@@ -13,15 +13,15 @@ OF_PRODUCTS = ("int8", "fp8")  # formats of matrix products, in which no model i
 PARAMETERS = {"bf16_pure": torch.bfloat16, "fp64": torch.float64}
 
 
-def refuse(precision: str, device: Any) -> None:
-    """Raise Unavailable if `device` cannot train in `precision`."""
+def refuse(precision: str, device: Any, *, trains: bool = True) -> None:
+    """Raise Unavailable if `device` cannot train in `precision`, or, where nothing is trained, not multiply in it."""
     if precision == "tf32" and device.kind != "cuda":
         raise Unavailable("tf32 is a CUDA number format: needs an NVIDIA GPU of compute capability 8.0 or newer")
     if precision == "tf32" and torch.cuda.get_device_capability()[0] < 8:
         raise Unavailable("tf32 needs an NVIDIA GPU of compute capability 8.0 or newer")
     if precision in ("bf16", "bf16_pure") and device.kind == "cuda" and only_emulates_bf16():
         raise Unavailable("bfloat16 needs an NVIDIA GPU of compute capability 8.0 or newer")
-    if precision == "fp16" and device.kind != "cuda" and not hasattr(torch.amp, "GradScaler"):
+    if trains and precision == "fp16" and device.kind != "cuda" and not hasattr(torch.amp, "GradScaler"):
         raise Unavailable(
             f"fp16 training on {device.kind} needs torch 2.3 or newer (GradScaler); this is {torch.__version__}"
         )
