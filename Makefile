@@ -15,7 +15,7 @@ test: $(READY)
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
-	@$(VENV)/bin/python -m pytest -q
+	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
 quality: $(READY)
 	@mkdir -p runs/quality

@@ -117,7 +117,11 @@ class Visits:
         try:
             action(launch, case)
         except CaseFailure as failure:
-            launch.end(case, failure)
+            little = CaseFailure("unavailable", f"this machine has too little memory free for it: {failure}")
+            launch.end(case, little if failure.status == "oom" else failure)
+            place = self.place(case)
+            if "CUDA error" in str(failure) and place in self.peers:  # its process can do nothing more on the GPU
+                self.peers[place].kill()
 
     def start(self, launch: Launch, case: Case) -> None:
         """Prepare a ceiling, and check its result, where it has one, against float64."""
@@ -194,10 +198,13 @@ class Visits:
         told |= {name: recipe[name] for name in ("variant", "data", "folders")}
         return self.peer(launch, case).ask("probe", self.suite.timeout, **told, **fields)
 
+    def place(self, case: Case) -> Place:
+        """Return what the process is that a ceiling lives in."""
+        return self.suite.environment(case.variant), case.variant.revision, case.variant.allocator
+
     def peer(self, launch: Launch, case: Case) -> Peer:
         """Return the process that a ceiling lives in: the one that is alive, or a new one."""
-        variant = case.variant
-        place = self.suite.environment(variant), variant.revision, variant.allocator
+        variant, place = case.variant, self.place(case)
         if place in self.refused:
             raise CaseFailure(self.refused[place].status, str(self.refused[place]))
         alive = self.peers.get(place)

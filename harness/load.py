@@ -156,7 +156,7 @@ def files(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
             *(("model", variant.model) for variant in block.variants if variant.model),
         )
     ]
-    inner = [names.find("data", one.argument, folders) for one in named if one.literal("ARGUMENT", "") == "data"]
+    inner = [names.find("data", one.inner, folders) for one in named if one.inner]
     return {f"{one.kind} {one.name}": one.path for one in (*named, *inner)}
 
 

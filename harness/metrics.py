@@ -123,6 +123,15 @@ TABLE = (
         summary="energy of a step by the device's own counter, less what it takes doing nothing",
     ),
     Metric(
+        name="joules_per_token",
+        unit="J",
+        better="lower",
+        noise="timed",
+        margin=0.03,
+        summary="energy above idle for a token trained on",
+        derive=lambda values: values["step_joules"] / values["tokens"],
+    ),
+    Metric(
         name="tokens_per_joule",
         unit="tokens/J",
         better="higher",

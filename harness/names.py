@@ -80,6 +80,12 @@ class Named:
         return self.kind == "model" and self.takes_argument
 
     @property
+    def inner(self) -> str:
+        """The name of the data that data are made of, or nothing."""
+        told = self.literal("ARGUMENT", "")
+        return self.argument.partition(":")[2] if told == "checkpoint:data" else self.argument if told else ""
+
+    @property
     def takes_argument(self) -> bool:
         """Tell whether the function reads what is behind the colon of a name: its second positional parameter."""
         arguments = self._arguments()
@@ -138,8 +144,8 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
                 raise UserError(f"{name!r} alone does not say which data", f"write {name}:NAME or {name}:PATH")
             return named
         if function and named.name == path_text and named.takes_argument:
-            if named.literal("ARGUMENT", "") == "data":
-                return replace(named, name=name, argument=absolute(find("data", function, folders)))
+            if named.literal("ARGUMENT", ""):
+                return replace(named, name=name, argument=retelling(named, function, folders))
             folder = located_folder(function, folders) if kind == "data" else None
             return replace(named, name=name, argument=str(folder or function))
     if kind == "data" and name.endswith(TABLES):
@@ -179,6 +185,15 @@ def absolute(data: Named) -> str:
         return f"{data.path}:{data.function}"
     short = "" if data.path.stem.startswith("_") else f"{data.path.stem}:"  # those have no name but their path
     return f"{short}{data.argument}" if data.argument else data.name
+
+
+def retelling(named: Named, argument: str, folders: Sequence[Path]) -> str:
+    """Return by which argument data find, from any folder, what they retell: `ARGUMENT` says what that is."""
+    checkpoint, _, data = argument.partition(":") if named.literal("ARGUMENT", "") != "data" else ("", "", argument)
+    if not data:
+        raise UserError(f"{named.name}:{argument} does not say which data", f"write {named.name}:{argument}:NAME")
+    inner = absolute(find("data", data, folders))
+    return f"{located_folder(checkpoint, folders) or checkpoint}:{inner}" if checkpoint else inner
 
 
 def located_folder(name: str, folders: Sequence[Path]) -> Path | None:

@@ -126,7 +126,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def checked(report: Any, path: Path) -> dict[str, Any]:
     """Return a report that is a passport's; raise UserError for any other."""
-    if not isinstance(report, dict) or not {"format", "run", "cases", "environments"} <= report.keys():
+    known = {"format": int, "run": dict, "cases": list, "environments": dict}
+    if not isinstance(report, dict) or not all(isinstance(report.get(name), kind) for name, kind in known.items()):
         raise UserError(f"{path} is no passport: not the report of one run", HINT)
     if report["format"] > REPORT_FORMAT:
         raise UserError(f"{path} has format {report['format']}, newer than {REPORT_FORMAT}", "update torch-tandem")

@@ -9,6 +9,7 @@ from harness.metrics import METRICS
 from harness.spec import Case, Variant, construct, workload_from
 from harness.stats import Estimate
 from reports.document import Cell, Chart, Document, Mark, Note, Quantity, Section, Table, filled
+from reports.views.families import is_beyond
 
 RATES = ("flop_per_second", "bytes_per_second", "call_seconds")
 SPEED, ECONOMY = "tokens_per_second", "tokens_per_joule"
@@ -16,10 +17,13 @@ TITLES = {"FLOP/s": "Products and attention", "B/s": "Memory, transfers, disk", 
 """Unit -> what has it; all others are models."""
 SHARE = 0.05  # docs/measuring.md, "Across runs": by as much two sessions of one machine may differ
 AGAINST = {
-    "price": ("price of an hour", "what an hour of it costs"),
-    "energy": ("tokens for a joule", "the tokens that it trains for a joule"),
+    "price": ("price of an hour", "what an hour of it costs", -1),
+    "energy": ("tokens for a joule", "the tokens that it trains for a joule", 1),
 }
-"""What speed is set against -> the name of its axis, and that in words."""
+"""What speed is set against -> the name of its axis, that in words, and 1 where more of it is better, else -1."""
+ALONE = ("calls", "transfer", "disk", "sustained")  # ceilings that are no kind, of which one is the best
+BEST = "the best"
+FRONT, WORSE = "none better in both", "another is better in both"
 Report = Mapping[str, Any]
 Key = tuple[str, str, str]
 """What, by which variant, in which metric."""
@@ -64,15 +68,33 @@ def environment(report: Report) -> Mapping[str, Any]:
 
 
 def rates(report: Report) -> dict[Key, Quantity]:
-    """Return the rate of each ceiling, and of each model in tokens a second and for a joule."""
+    """Return the best of each kind, which machines of all sizes have; then the rate of each ceiling and model."""
     found: dict[Key, Quantity] = {}
+    best: dict[Key, Quantity] = {}
     for item in report["cases"]:
         case = Case(workload=workload_from(item["workload"]), variant=construct(Variant, item["variant"]))
         names = RATES if case.workload.is_ceiling else (SPEED, ECONOMY)
         told = [name for name in names if item["outcome"] == "ok" and item["metrics"].get(name, {}).get("center")]
         for name in told[:1] if case.workload.is_ceiling else told:
-            found[case.workload.slug, case.variant.name, name] = quantity(item["metrics"][name], name)
-    return found
+            value = found[case.workload.slug, case.variant.name, name] = quantity(item["metrics"][name], name)
+            if kind := kind_of(case):
+                key = (*kind, name)
+                best[key] = max(best.get(key, value), value, key=lambda one: one.estimate.center)
+    return {**best, **found}
+
+
+def kind_of(case: Case) -> tuple[str, str] | None:
+    """Return what a case may be the best of on its machine, whatever its size, with all cores."""
+    workload, variant = case.workload, case.variant
+    if variant.threads or workload.task in [f"ceilings/{name}" for name in ALONE]:
+        return None
+    if workload.task == "ceilings/attention":
+        return "attention", f"{BEST}, {variant.precision}"
+    if workload.task == "ceilings/matmul":
+        return "products", f"{BEST}, {variant.precision}"
+    if workload.task == "ceilings/memory":
+        return "memory, caches too", BEST
+    return f"{workload.model} {workload.size}", BEST
 
 
 def quantity(figure: Mapping[str, Any], metric: str) -> Quantity:
@@ -96,10 +118,14 @@ def half_width(estimate: Estimate) -> float:
 
 
 def summary(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]]) -> list[Note]:
-    """Return how many figures of each machine are more than the first's by more than sessions of one machine differ."""
+    """Return how many figures of each machine are more than the first's by more than sessions of one machine differ.
+
+    Of each kind the best counts, once.
+    """
     notes = []
     for name, own in list(zip(names, found, strict=True))[1:]:
-        pairs = [(found[0][key], own[key]) for key in own if key in found[0]]
+        shared = [key for key in own if key in found[0] and (key[1].startswith(BEST) or key[0].startswith(ALONE))]
+        pairs = [(found[0][key], own[key]) for key in shared]
         more = sum(is_better(*pair) for pair in pairs)
         less = sum(is_better(*reversed(pair)) for pair in pairs)
         told = f"{name} against {names[0]}: better in {more} of {len(pairs)} figures, worse in {less}"
@@ -135,7 +161,7 @@ def tables(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], report
 
 def charts(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Chart]:
     """Return each model's speed against price and against energy, over the machines that know both."""
-    models = dict.fromkeys(key[:2] for own in found for key in own if key[2] == SPEED)
+    models = dict.fromkeys(key[:2] for own in found for key in own if key[1:] == (BEST, SPEED))
     made = []
     for model, variant in models:
         costs = {
@@ -143,14 +169,28 @@ def charts(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], report
             "energy": [center(own.get((model, variant, ECONOMY))) for own in found],
         }
         for cost, values in costs.items():
-            marks = tuple(
-                Mark(at=float(value), value=speed, series="machines", name=name)
+            points = [
+                (name, float(value), speed)
                 for name, own, value in zip(names, found, values, strict=True)
                 if value and (speed := center(own.get((model, variant, SPEED))))
-            )
-            if len(marks) > 1:
-                made.append(chart(f"Speed against {cost}: {model}, {variant}", cost, marks, reports))
+            ]
+            if len(points) > 1:
+                title = f"Speed against {cost}: {model}, {variant}"
+                made.append(chart(title, cost, fronted(points, AGAINST[cost][2]), reports))
     return made
+
+
+def fronted(points: Sequence[tuple[str, float, float]], sign: int) -> tuple[Mark, ...]:
+    """Return machines with their cost and speed as marks, those first that no other is better than in both."""
+    ranks = {name: (sign * at, speed) for name, at, speed in points}
+    marks = [
+        Mark(
+            at=at, value=speed, name=name,
+            series=WORSE if any(is_beyond(other, ranks[name]) for other in ranks.values()) else FRONT,
+        )
+        for name, at, speed in points
+    ]  # fmt: skip
+    return tuple(sorted(marks, key=lambda mark: mark.series == WORSE))
 
 
 def center(quantity: Quantity | None) -> float | None:
@@ -160,7 +200,7 @@ def center(quantity: Quantity | None) -> float | None:
 
 def chart(title: str, cost: str, marks: tuple[Mark, ...], reports: Sequence[Report]) -> Chart:
     """Return the machines as points: tokens a second over their price or their economy."""
-    at, told = AGAINST[cost]
+    at, told, _ = AGAINST[cost]
     return Chart(
         kind="points",
         title=title,

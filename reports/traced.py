@@ -1,14 +1,14 @@
 """Traced: a case's trace beside its timed step, to which its figures are scaled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.spec import Case
 from harness.stats import estimate
-from harness.traces.account import PHASES, Account, account_of
+from harness.traces.account import PHASES, Account, Place, account_of
 from harness.traces.read import Trace, read_trace, trace_files
 from reports.document import Quantity
 from reports.frame import Frame
@@ -36,9 +36,25 @@ class Traced:
         return self.timed or self.account.step.seconds
 
     @property
+    def busy(self) -> float:
+        """Seconds of the traced step in which an operator, or a kernel, ran."""
+        return sum(spent.seconds for place, spent in self.account.spent.items() if place != Place())
+
+    @property
+    def stretches_gaps(self) -> bool:
+        """Tell whether only gaps make up what tracing added: a GPU's kernels take as long under the profiler."""
+        return self.account.on_device and self.busy <= self.step
+
+    @property
     def scale(self) -> float:
-        """What a traced second counts."""
-        return self.step / self.account.step.seconds
+        """What a traced second of an operator, or a kernel, counts."""
+        return 1.0 if self.stretches_gaps else self.step / self.account.step.seconds
+
+    @property
+    def gap_scale(self) -> float:
+        """What a traced second counts in which nothing ran."""
+        idle = self.account.step.seconds - self.busy
+        return (self.step - self.busy) / idle if self.stretches_gaps and idle > 0 else self.scale
 
     @property
     def added(self) -> float:
@@ -62,7 +78,11 @@ class Traced:
 
     def scaled(self, table: str) -> dict[str, float]:
         """Return a table of the account, scaled to the timed step."""
-        return {name: spent.seconds * self.scale for name, spent in getattr(self.account, table)().items()}
+        as_timed = {
+            place: replace(spent, seconds=spent.seconds * (self.scale if place != Place() else self.gap_scale))
+            for place, spent in self.account.spent.items()
+        }
+        return {name: spent.seconds for name, spent in getattr(replace(self.account, spent=as_timed), table)().items()}
 
     def has_modules(self) -> bool:
         """Tell whether the trace knows modules."""

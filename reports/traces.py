@@ -140,13 +140,19 @@ def scaled(item: Traced) -> Iterator[Note]:
         parts=(
             f"a step of {item.name} took", quantity(item.step), "as timed and", quantity(item.account.step.seconds),
             f"as traced, the middle one of {count}: the profiler, and the machine as it was then, made it",
-            quantity(abs(item.added), "share"), f"{words}. Every time here is multiplied by",
-            f"{item.scale:.3f}, so that all sum to the timed step",
+            quantity(abs(item.added), "share"), f"{words}. {rule(item)}, so that all sum to the timed step",
         ),
     )  # fmt: skip
     if abs(item.added) > FAR:
         text = "far from the timed step: what is called often and briefly shows too much; trace a larger batch"
         yield Note(parts=(f"the trace of {item.name} is {text}",), kind="warning")
+
+
+def rule(item: Traced) -> str:
+    """Return in words how the times of a trace are made those of the timed step."""
+    if item.stretches_gaps:
+        return f"Kernels are told as traced, and gaps multiplied by {item.gap_scale:.3f}"
+    return f"Every time here is multiplied by {item.scale:.3f}"
 
 
 def shares(item: Traced, values: Sequence[tuple[str, float, Cell]]) -> Rows:
@@ -243,15 +249,15 @@ def waits(item: Traced) -> Iterator[Item]:
     what = "kernel" if item.account.on_device else "operator"
     yield Note(
         parts=(
-            f"no {what} ran in", quantity(found.seconds * item.scale / item.step, "share"), "of the step, in",
-            found.count, "gaps, the longest of", quantity(found.longest * item.scale),
+            f"no {what} ran in", quantity(found.seconds * item.gap_scale / item.step, "share"), "of the step, in",
+            found.count, "gaps, the longest of", quantity(found.longest * item.gap_scale),
         )
     )  # fmt: skip
     if (waiting := sum(s for name, s in item.operators.items() if name == WAITING)) > 0:
         parts = ("the step waited", quantity(waiting), "for its data loader:", quantity(waiting / item.step, "share"))
         yield Note(parts=parts, kind="answer")
     rows = tuple(
-        (name, quantity(seconds * item.scale), quantity(seconds * item.scale / item.step, "share"))
+        (name, quantity(seconds * item.gap_scale), quantity(seconds * item.gap_scale / item.step, "share"))
         for name, seconds in list(found.before.items())[:FEW]
     )
     columns = (f"{what} that ended gaps", "time", "of the step")

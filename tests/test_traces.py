@@ -99,6 +99,19 @@ def test_on_a_gpu_a_second_is_that_of_the_operator_whose_kernel_runs(gpu):
     assert seconds(account.by_module("backward")) == {"head": 400}
 
 
+def test_what_the_profiler_adds_to_a_step_on_a_gpu_is_gaps(gpu):
+    busy = 760e-6  # kernels of 300, 50, 400 and 10 microseconds; the step is of 1,000
+    read = traced("case", gpu.path, timed=900e-6)
+    assert (read.scale, read.gap_scale) == (1.0, pytest.approx(140 / 240))
+    assert read.operators["aten::mm"] == pytest.approx(700e-6)
+    assert read.operators["no kernel running"] == pytest.approx(900e-6 - busy)
+    assert sum(read.operators.values()) == pytest.approx(900e-6)
+    assert sum(read.phases.values()) == pytest.approx(900e-6)
+    shorter = traced("case", gpu.path, timed=500e-6)  # less than its kernels took: then all is scaled alike
+    assert shorter.scale == shorter.gap_scale == pytest.approx(0.5)
+    assert sum(shorter.operators.values()) == pytest.approx(500e-6)
+
+
 def test_gaps_are_between_kernels_or_between_operators(cpu, gpu):
     on_gpu = gaps_of(gpu, account_of(gpu))
     assert on_gpu.count == 4

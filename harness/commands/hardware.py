@@ -82,7 +82,10 @@ def keep(run: "Run") -> None:
 def compare(
     passports: Annotated[
         list[str],
-        typer.Argument(metavar="PASSPORT...", help="Reports in JSON, or runs: paths, ids, `latest`; at least two."),
+        typer.Argument(
+            metavar="PASSPORT...",
+            help="Reports in JSON, folders of them, or runs: paths, ids, `latest`; at least two in all.",
+        ),
     ],
     format: Format = "terminal",
     output: Output = None,
@@ -91,9 +94,22 @@ def compare(
     """Compare machines by their passports: ceilings, models and price, as ratios to the first."""
     from reports.hardware import document_of as comparison
 
-    if len(passports) < 2:
+    named = [one for name in passports for one in catalogue(name) or [name]]
+    if len(named) < 2:
         raise UserError("one passport alone compares with nothing", "give two or more")
-    deliver(comparison([opened(name, runs) for name in passports]), format, output)
+    try:
+        found = comparison([opened(name, runs) for name in named])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"a passport lacks what it should have: {type(error).__name__}, {error}", passport.HINT
+        ) from error
+    deliver(found, format, output)
+
+
+def catalogue(name: str) -> list[str]:
+    """Return the passports in a folder of them, or the one that a name stands for."""
+    is_run = (Path(name) / "run.json").exists()
+    return [] if is_run else sorted(map(str, Path(name).glob("*.json")))
 
 
 def opened(name: str, runs: Path) -> dict[str, Any]:

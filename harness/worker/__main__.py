@@ -13,8 +13,11 @@ from typing import Any
 from harness.errors import DISK, Unavailable, UserError
 from harness.wire import decode, encode
 
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "MemoryError", "Cannot allocate memory")
-"""In the texts of torch's allocator, of an error while it compiles, and of a process that could not be started."""
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator", "MemoryError", "Cannot allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""In the texts of torch's allocator, of an error while it compiles, of a process that could not be started, of CUDA."""
 
 
 def main() -> None:

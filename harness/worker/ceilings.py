@@ -77,14 +77,15 @@ def room(size: int, device: Any) -> None:
         gib = 2**30
         raise Unavailable(
             f"a working set of {size / gib:.3g} GiB does not fit into the {free / gib:.3g} GiB that are free; "
-            "the largest smaller one stands for it"
+            "a smaller one, where the suite has one, stands for it"
         )
 
 
 def free_bytes(device: Any) -> int | None:
     """Return the memory that can still be had, within the container's limit if it has one; None where it is unknown."""
-    if device.kind == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+    asked = getattr(getattr(torch, device.kind, None), "mem_get_info", None)
+    if device.kind != "cpu" and asked:
+        return int(asked()[0])
     found = re.search(r"^MemAvailable:\s+(\d+) kB", read(Path("/proc/meminfo")) or "", re.M)
     free = [int(found[1]) * 1024] if found else []
     limit, used = (read(CGROUP / name) or "" for name in ("memory.max", "memory.current"))
@@ -102,6 +103,8 @@ def state(device: Any) -> dict[str, float]:
             with suppress(Exception):  # torch before 2.1 has none, and of NVML the bindings may be missing
                 found[name] = getattr(torch.cuda, ask)() * unit
         return found
+    if device.kind != "cpu":
+        return found  # the host's clock says nothing of it
     clocks = [int(text) for core in cores() if (text := read(core) or "").isdigit()]
     if clocks:
         found["clock_hertz"] = sum(clocks) / len(clocks) * 1000  # told in kHz

@@ -58,6 +58,12 @@ def counters() -> dict[str, Any]:
     }
 
 
+def skipped_graphs() -> bool:
+    """Tell whether Inductor left CUDA graphs out that were asked for, as it does where an operator runs on the CPU."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    return bool(utils and utils.counters.get("inductor", {}).get("cudagraph_skips"))
+
+
 def recompiled() -> int:
     """Return how many compilations so far were not the first of their code; cheap enough for every turn."""
     utils = sys.modules.get("torch._dynamo.utils")

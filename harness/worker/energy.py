@@ -14,8 +14,13 @@ from harness.errors import Unavailable
 from harness.worker.system import read
 
 POWERCAP = Path("/sys/class/powercap")
-IDLE_SECONDS = 0.5
-BUSY_SECONDS = 1.0  # counters move every millisecond (RAPL) to tenth of a second (NVML)
+IDLE_SECONDS = {"cuda": 2.0}
+IDLE_SECONDS_ELSEWHERE = 0.5
+BUSY_SECONDS = {"cuda": 3.0}
+BUSY_SECONDS_ELSEWHERE = 1.0  # counters move every millisecond (RAPL) to tenth of a second (NVML)
+CALM_SECONDS = {
+    "cuda": 2.0
+}  # until a GPU's power has fallen to that of doing nothing: 178 W were read right after load
 Counter = Callable[[], list[float]]
 """Joules of each part that counts; each only grows, but for where it wraps."""
 
@@ -41,6 +46,8 @@ def nvml() -> Counter:
         raise Unavailable(
             "a GPU's energy is read through NVML, in the extra `nvidia`: pip install nvidia-ml-py"
         ) from None
+    except Unavailable:
+        raise
     except Exception as error:
         raise Unavailable(f"this GPU counts no energy: {error}") from error
     return lambda: [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]
@@ -51,6 +58,8 @@ def handle_of(pynvml: Any) -> Any:
     import torch
 
     found = getattr(torch.cuda.get_device_properties(0), "uuid", None)  # older torch does not tell it
+    if not found and pynvml.nvmlDeviceGetCount() > 1:
+        raise Unavailable(f"which of several GPUs it is does not tell torch {torch.__version__}")
     return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{found}") if found else pynvml.nvmlDeviceGetHandleByIndex(0)
 
 
@@ -80,17 +89,19 @@ def spent(before: list[float], after: list[float], ranges: list[float]) -> float
 
 
 def of_steps(step: Callable[[], None], device: Any, powercap: Path = POWERCAP, lengths: int = 1) -> dict[str, float]:
-    """Run steps for a second or more; return joules of a step above idle, and the watts of doing nothing.
+    """Run steps for a second or more, three on CUDA; return joules of a step above idle, and the watts of idling.
 
     Of batches of several `lengths`, which follow each other, whole rounds through them.
     """
     joules_so_far, ranges = counter(device, powercap)
     device.synchronize()
+    if device.kind in CALM_SECONDS:
+        time.sleep(CALM_SECONDS[device.kind])
     began, before = time.perf_counter(), joules_so_far()
-    time.sleep(IDLE_SECONDS)
+    time.sleep(IDLE_SECONDS.get(device.kind, IDLE_SECONDS_ELSEWHERE))
     idle = spent(before, joules_so_far(), ranges) / (time.perf_counter() - began)
     count, began, before = 0, time.perf_counter(), joules_so_far()
-    while time.perf_counter() - began < BUSY_SECONDS:
+    while time.perf_counter() - began < BUSY_SECONDS.get(device.kind, BUSY_SECONDS_ELSEWHERE):
         for _ in range(lengths):
             step()
         device.synchronize()

@@ -108,6 +108,12 @@ def forget_peak(device: Device) -> bool:
     return device.kind == "cpu"
 
 
+def give_back(device: Device) -> None:
+    """Return memory that an accelerator's allocator keeps unused: other cases are alive beside this one and need it."""
+    if accelerator := allocator(device):
+        accelerator.empty_cache()
+
+
 def read_peak(device: Device) -> dict[str, int]:
     """Return the highest memory since the last `forget_peak`: allocated on a GPU, resident on the CPU."""
     if accelerator := allocator(device):

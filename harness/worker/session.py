@@ -106,6 +106,7 @@ class Session:
         with self.first_step():
             seconds, found, peak = reference.first_steps(self.step, message["steps"])
         self.index = message["steps"]
+        probes.give_back(self.device)
         reply = {"seconds": seconds, "losses": found["losses"].tolist(), "metrics": peak, **self.started()}
         if path := message.get("write"):
             reference.write(Path(path), found)
@@ -151,7 +152,9 @@ class Session:
             parts, flop = probes.attribution(self.step), probes.flop(self.step, self.cycle)
             with suppress(Unavailable):  # the environment says why there is no counter
                 parts |= energy.of_steps(lambda: self.step(self.take(1)[0]), self.device, lengths=self.cycle)
-        if graphs_on_gpu(self.variant, self.device):  # replayed graphs use memory that no peak of the allocator shows
+        if (
+            graphs_on_gpu(self.variant, self.device) and not compiler.skipped_graphs()
+        ):  # replayed graphs use memory that no peak of the allocator shows
             del peak["memory_peak_bytes"]
         counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}
         reasons = {name: value for name, value in compiling.items() if name.endswith("_reasons")}
@@ -169,6 +172,7 @@ class Session:
             with torch.no_grad(), self.step.autocast, probes.uncompiled():
                 scores = {part: score_of(self.step, part) for part in message["parts"]}
             self.step.model.train()
+        probes.give_back(self.device)
         found = {part: {name: float(value) for name, value in score.items()} for part, score in scores.items()}
         return {"losses": losses, "scores": found}
 

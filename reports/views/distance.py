@@ -7,7 +7,7 @@ from harness.spec import Block, Case
 from harness.traces.read import trace_files
 from reports.document import Cell, Note, Section, Table, filled
 from reports.frame import Frame
-from reports.traced import Traced, traced_case
+from reports.traced import FAR, Traced, traced_case
 from reports.views.operators import family
 from reports.views.shares import ceilings_of, plain, work_of
 
@@ -38,7 +38,13 @@ def of_block(frame: Frame, block: Block) -> Iterator[Note | Table]:
         least = seconds_at_peak(frame, block, case)
         if least and any(trace_files(frame.run.path / "traces" / case.id)):
             try:
-                rows.append(row(block, case, traced_case(frame, case), least))
+                traced = traced_case(frame, case)
+                rows.append(row(block, case, traced, least))
+                if abs(traced.added) > FAR and not traced.stretches_gaps:
+                    says = f"its trace is {traced.added:+.0%} off the timed step, so its shares tell little"
+                    yield Note(
+                        parts=(f"{block.name}, {case.variant.name}: {says}; trace a larger batch",), kind="warning"
+                    )
             except UserError as error:
                 yield Note(parts=(f"{block.name}, {case.variant.name}: {error}",), kind="warning")
     if rows:

@@ -9,6 +9,7 @@ from reports.frame import Frame
 ORDER = 105
 FIRST = ("line", "device", "cpu", "gpu", "torch", "python", "system")
 WHOLE = 160  # characters of a value; torch's build tells more than anyone reads
+UNKNOWN = {"governor": "not told", "turbo": "not told", "cpu_quota": "no limit", "memory_limit_gib": "no limit"}
 
 
 def view(frame: Frame) -> Section:
@@ -24,7 +25,8 @@ def view(frame: Frame) -> Section:
 def told(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return an environment's facts as texts, those in groups with the group's name before theirs."""
     found: dict[str, str] = {}
-    for name, value in facts.items():
+    for name, known in facts.items():
+        value = UNKNOWN.get(name) if known is None else known
         if isinstance(value, Mapping):
             found |= told(value, f"{prefix}{name} ")
         elif value is not None and value != "":

@@ -1,11 +1,13 @@
 """What the machine can do at most: matrix products, memory, attention, calls, disk; and whether it keeps it up."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
+from typing import Any
 
+from harness import passport
 from harness.metrics import METRICS
 from harness.spec import Block, Case
-from harness.stats import exactly
+from harness.stats import Estimate, exactly
 from reports.document import Cell, Change, Chart, Mark, Note, Quantity, Section, Status, Table, filled
 from reports.frame import Frame
 
@@ -13,6 +15,12 @@ ORDER = 4
 RATES = ("flop_per_second", "bytes_per_second", "call_seconds")
 ENDS = 3  # turns at the begin and at the end of a sustained load that are held against each other
 KEPT = 0.03  # a loss of rate below this is none
+NEEDED = 1 / 2  # of the FLOP of an attention, counted in full: a causal mask leaves the others out
+SLOW = {  # precision -> instructions, one of which its products need to be faster than float32's
+    "bf16": ("amx_bf16", "avx512_bf16", "sve"),
+    "fp16": ("amx_fp16", "avx512_fp16", "sve"),
+    "int8": ("amx_int8", "avx512_vnni", "sve"),
+}
 Found = list[tuple[Block, Case]]
 
 
@@ -21,7 +29,7 @@ def view(frame: Frame) -> Section:
     found = [(block, case) for block in frame.run.suite.blocks if block.workload.is_ceiling for case in block.cases]
     items: list[Note | Table | Chart] = []
     if found:
-        items = [*highest(frame, found), *precisions(frame, found)]
+        items = [*highest(frame, found), *precisions(frame, found), *scores(frame)]
         items += [*products(frame, found), *memory(frame, found), *attention(frame, found), *others(frame, found)]
         items += sustained(frame, found)
     return Section(title="Ceilings", question="What can this machine do at most?", items=tuple(items))
@@ -61,6 +69,10 @@ def highest(frame: Frame, found: Found) -> Iterator[Note]:
             (quantity, f"with {operation} on", in_bytes(size)) for operation, size, quantity in told
         ]
         yield listed("memory moves", parts)
+    for block, case in of(found, "matmul"):
+        if case.variant.threads and (comparison := frame.comparison(case, "step_seconds")):
+            speed = Change(judgement=comparison.judgement, is_speed=True)
+            yield Note(parts=(f"{case.variant.name} is", speed, f"as fast as all of them, of {shape(block)}"))
     for block, case in of(all_cores, "calls"):
         if case.id in rates:
             waits = "with its result waited for" if block.workload.settings.get("wait") else "queued"
@@ -107,16 +119,55 @@ def precisions(frame: Frame, found: Found) -> Iterator[Note]:
         best = min(pairs, key=lambda item: item.judgement.ratio)
         if best.judgement.verdict == "better":
             speed = Change(judgement=best.judgement, is_speed=True)
-            yield Note(parts=(f"{precision} products are at best", speed, f"as fast as fp32 ({best.block})"))
+            name = next(shape(block) for block, _ in found if block.name == best.block)
+            yield Note(parts=(f"{precision} products are at best", speed, f"as fast as fp32, of {name}"))
         elif all(item.judgement.verdict in ("worse", "same") for item in pairs):
             yield Note(
-                parts=(f"{precision} gains nothing here: none of its products is faster than fp32's",), kind="answer"
+                parts=(
+                    f"{precision} gains nothing here{reason(frame, precision)}: no product of it is faster than fp32's",
+                ),
+                kind="answer",
             )
+
+
+def reason(frame: Frame, precision: str) -> str:
+    """Return in words which instructions a CPU lacks for a precision, where it tells which it has."""
+    facts: Mapping[str, Any] = next(iter(frame.run.environments.values()), {})
+    have, wanted = facts.get("instructions"), SLOW.get(precision)
+    if facts.get("device") != "cpu" or not (have and wanted) or {*wanted} & {*have.split()}:
+        return ""
+    return f", as this processor has no {' or '.join(wanted)}"
+
+
+def scores(frame: Frame) -> Iterator[Note | Table]:
+    """Yield which variant trains each model fastest: its tokens a second, share of the peak, and tokens for a joule."""
+    rows: list[tuple[Cell, ...]] = []
+    cases = []
+    for block in frame.run.suite.blocks:
+        rates = [(found, case) for case in block.cases if (found := frame.center(case, "tokens_per_second"))]
+        if not block.workload.model or not rates:
+            continue
+        _, best = max(rates, key=lambda pair: pair[0])
+        cases.append(best)
+        told = ("tokens_per_second", "mfu", "tokens_per_joule")
+        rows.append((block.name, best.variant.name, *(frame.quantity(best, name) for name in told)))
+        comparison = frame.comparison(best, "step_seconds")
+        if comparison and comparison.judgement.verdict == "better":
+            yield Note(parts=(f"train {block.workload.model} by {best.variant.name}",), kind="answer")
+        elif best == block.baseline_case:
+            yield Note(
+                parts=(f"train {block.workload.model} by {best.variant.name}: nothing was faster",), kind="answer"
+            )
+    if rows:
+        columns = ("model", "fastest variant", "tokens/s", "share of the peak (MFU)", "tokens for a joule")
+        yield filled(
+            Table(title="Models, training", columns=columns, rows=tuple(rows), hardware=frame.hardware(*cases))
+        )
 
 
 def products(frame: Frame, found: Found) -> list[Table]:
     """Return the rate of each product by precision."""
-    return grid(frame, of(found, "matmul"), "Matrix products", "product", shape)
+    return grid(frame, of(found, "matmul"), "Matrix products", "product", shape, cell)
 
 
 def shape(block: Block) -> str:
@@ -126,13 +177,16 @@ def shape(block: Block) -> str:
     return text + (", cold" if settings.get("cold") else "")
 
 
-def grid(frame: Frame, found: Found, title: str, first: str, name: Callable[[Block], str | int]) -> list[Table]:
+def grid(
+    frame: Frame, found: Found, title: str, first: str, name: Callable[[Block], str | int],
+    value: Callable[[Frame, Case], Cell],
+) -> list[Table]:  # fmt: skip
     """Return a row a block and a column a variant."""
     if not found:
         return []
     columns = list(dict.fromkeys(case.variant.name for _, case in found))
     blocks = list(dict.fromkeys(block.name for block, _ in found))
-    cells = {(block.name, case.variant.name): cell(frame, case) for block, case in found}
+    cells = {(block.name, case.variant.name): value(frame, case) for block, case in found}
     names = {block.name: name(block) for block, _ in found}
     rows = tuple((names[block], *(cells.get((block, column)) for column in columns)) for block in blocks)
     return [filled(Table(title=title, columns=(first, *columns), rows=rows, hardware=hardware(frame, found)))]
@@ -188,12 +242,45 @@ def in_bytes(size: int) -> Quantity:
     return Quantity(estimate=exactly(float(size)), unit="B")
 
 
-def attention(frame: Frame, found: Found) -> list[Table]:
-    """Return the rate of each attention, forward and backward."""
-    return grid(
-        frame, of(found, "attention"), "Attention, forward and backward", "length",
-        lambda block: int(str(block.workload.settings["length"])),
-    )  # fmt: skip
+def attention(frame: Frame, found: Found) -> Iterator[Table | Chart]:
+    """Yield the rate of each attention, forward and backward, and its share of that of products in its precision."""
+    cases = of(found, "attention")
+    yield from grid(frame, cases, "Attention, forward and backward", "length", length, cell)
+    if any(share(frame, case) for _, case in cases):
+        title = "Attention: share of the peak, of the FLOP that a causal mask leaves"
+        yield from grid(frame, cases, title, "length", length, share)
+    marks = tuple(
+        Mark(at=float(length(block)), series=case.variant.name, value=quantity.estimate.center)
+        for block, case in cases
+        if (quantity := rate(frame, case))
+    )
+    if len({mark.at for mark in marks}) > 1:
+        yield Chart(
+            kind="crossings",
+            title="Attention by length",
+            text="FLOP a second of each attention over its length, both logarithmic, causal counted in full",
+            at="length",
+            value="rate",
+            unit=METRICS["flop_per_second"].unit,
+            marks=marks,
+            hardware=hardware(frame, cases),
+        )
+
+
+def length(block: Block) -> int:
+    """Return the length of an attention."""
+    return int(str(block.workload.settings["length"]))
+
+
+def share(frame: Frame, case: Case) -> Quantity | None:
+    """Return what an attention needs to do, as a share of what the products of its precision could do meanwhile."""
+    quantity = rate(frame, case)
+    peak = passport.of_run(frame.run.meta, frame.run.place(case)).peak(case.variant.precision)
+    if not (quantity and peak):
+        return None
+    found = quantity.estimate
+    center, low, high = (NEEDED * value / peak for value in (found.center, found.low, found.high))
+    return Quantity(estimate=Estimate(center=center, low=low, high=high, n=found.n), unit="share")
 
 
 def others(frame: Frame, found: Found) -> list[Table]:
@@ -208,48 +295,63 @@ def others(frame: Frame, found: Found) -> list[Table]:
 
 
 def sustained(frame: Frame, found: Found) -> Iterator[Note | Chart]:
-    """Yield how the rate goes over half a minute of load."""
+    """Yield how the rate, the clock and the temperature go over half a minute of load."""
     for block, case in of(found, "sustained"):
         turns = frame.figures.rounds.get(case.id, {}).get(1, {})
         flop = frame.center(case, "flop")
         if not flop or len(turns) < 2 * ENDS:
             continue
         rates = [flop / seconds for _, seconds in sorted(turns.items())]
-        kept = median(rates[-ENDS:]) / median(rates[:ENDS])
-        lost = f"its rate fell to {kept:.0%} of what it was at first: it throttles, or its host gave less"
-        stayed = f"it kept its rate ({kept:.0%} of what it was at first)"
-        words = f"over {len(rates)} s of load {stayed if kept > 1 - KEPT else lost}"
-        yield Note(parts=(words + beside(frame, found, block, case, median(rates[-ENDS:])),),
-                   kind="answer" if kept > 1 - KEPT else "warning")  # fmt: skip
-        yield Chart(
-            kind="lines",
-            title=f"Under load: {block.name}",
-            text="Rate of matrix products second by second, nothing else in between",
-            at="second",
-            value="rate",
-            unit=METRICS["flop_per_second"].unit,
-            marks=tuple(Mark(at=float(number), series="rate", value=value) for number, value in enumerate(rates, 1)),
-            hardware=hardware(frame, [(block, case)]),
-        )
+        first, last, short = median(rates[:ENDS]), median(rates[-ENDS:]), in_short_turns(found, block, case)
+        peak = (frame.center(short, "flop_per_second") if short else None) or first
+        kept = last / max(first, peak)
+        words = f"after {len(rates)} s of load it has {last / first:.0%} of the rate that it began with"
+        words += f" and {last / peak:.0%} of that of short turns{state(frame, case, short)}"
+        remedy = ": it throttles, by heat or by its limit of power, or its host gave less" * (kept <= 1 - KEPT)
+        yield Note(parts=(words + remedy,), kind="answer" if kept > 1 - KEPT else "warning")
+        yield over_time(frame, block, case, "flop_per_second", "rate", rates)
+        for metric, name in (("clock_hertz", "clock"), ("celsius", "temperature")):
+            seen = frame.run.samples()
+            rows = seen[(seen["case"] == case.id) & (seen["metric"] == metric) & (seen["round"] > 0)].sort_values(
+                "round"
+            )
+            if len(rows):
+                yield over_time(frame, block, case, metric, name, rows["value"].tolist())
 
 
-def beside(frame: Frame, found: Found, block: Block, case: Case, last: float) -> str:
-    """Return in words how the end of a sustained load stands to the same products in short turns."""
+def over_time(frame: Frame, block: Block, case: Case, metric: str, name: str, values: Sequence[float]) -> Chart:
+    """Return a metric second by second under load."""
+    return Chart(
+        kind="lines",
+        title=f"Under load, {name}: {case.variant.precision} products of {shape(block)}",
+        text=f"The {name} second by second while products run and nothing else in between",
+        at="second",
+        value=name,
+        unit=METRICS[metric].unit,
+        marks=tuple(Mark(at=float(number), series=name, value=value) for number, value in enumerate(values, 1)),
+        hardware=hardware(frame, [(block, case)]),
+    )
+
+
+def in_short_turns(found: Found, block: Block, case: Case) -> Case | None:
+    """Return the case of the same products that took turns with other ceilings."""
     alike = (
         other
         for product, other in of(found, "matmul")
         if product.workload.settings == block.workload.settings
         and (other.variant.precision, other.variant.threads) == (case.variant.precision, case.variant.threads)
     )
-    short = next(alike, None)
+    return next(alike, None)
+
+
+def state(frame: Frame, case: Case, short: Case | None) -> str:
+    """Return in words the clock and temperature under load."""
     text = ""
-    if short and (peak := frame.center(short, "flop_per_second")):
-        text += f"; at the end {last / peak:.0%} of the rate that short turns reach"
     if clock := frame.center(case, "clock_hertz"):
         before = frame.center(short, "clock_hertz") if short else None
-        text += f"; its clock is {clock / 1e9:.2f} GHz" + (f", in short turns {before / 1e9:.2f}" if before else "")
+        text += f", at {clock / 1e9:.2f} GHz" + (f" where these have {before / 1e9:.2f}" if before else "")
     if celsius := frame.center(case, "celsius"):
-        text += f"; {celsius:.0f} °C"
+        text += f", {celsius:.0f} °C"
     return text
 
 

@@ -123,8 +123,8 @@ def table(frame: Frame, block: Block, bounded: Mapping[str, Sequence[Bound]]) ->
     """Return a row a variant: its share of the peak and of the roofline, and what bounds each phase."""
     columns = (
         "variant", "step time", "FLOP/s", "share of the peak (MFU)", "no faster than", "share of that",
-        "forward bound by", "backward bound by", "optimizer bound by", "energy of a step", "tokens for a joule",
-        "tokens for 1 of money",
+        "forward bound by", "backward bound by", "optimizer bound by", "energy of a step", "energy of a token",
+        "tokens for a joule", "power when idle", "tokens for 1 of money",
     )  # fmt: skip
     rows = tuple(
         (
@@ -132,7 +132,10 @@ def table(frame: Frame, block: Block, bounded: Mapping[str, Sequence[Bound]]) ->
             *(frame.quantity(case, name) for name in ("step_seconds", "flop_per_second", "mfu")),
             *roof(frame, case, bounded[case.id]),
             *(told(bounded[case.id], phase) for phase in ("forward", "backward", "optimizer")),
-            *(frame.quantity(case, name) for name in ("step_joules", "tokens_per_joule")),
+            *(
+                frame.quantity(case, name)
+                for name in ("step_joules", "joules_per_token", "tokens_per_joule", "idle_watts")
+            ),
             for_money(frame, case),
         )
         for case in block.cases
@@ -224,11 +227,12 @@ def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
             if peak and all(parts):
                 total = sum(part.estimate.center for part in parts if part)
                 share = plain(total / peak.estimate.center, "share")
-                batch = largest_batch(frame, block, case)
-                rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share, batch))
+                fits = largest_batch(frame, block, case), by_peak(frame, block, case, peak.estimate.center)
+                rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share, *fits))
     if rows:
         columns = (
             "workload", "variant", *PARTS, "together", "measured peak", "explained", "largest batch, at most about",
+            "by its peak, about",
         )  # fmt: skip
         cases = [case for block in blocks for case in block.cases]
         table = Table(
@@ -250,6 +254,13 @@ def largest_batch(frame: Frame, block: Block, case: Case) -> int | None:
     if not room or growing <= 0:
         return None
     return max(0, int((room - parameters - state) * block.workload.batch / growing))
+
+
+def by_peak(frame: Frame, block: Block, case: Case, peak: float) -> int | None:
+    """Return the batch whose peak would fill the memory, if all of the peak but weights and states grows with it."""
+    found = [frame.center(case, f"memory_{part}_bytes") for part in ("parameters", "gradients", "optimizer")]
+    fixed, room = sum(part or 0.0 for part in found), memory_of(frame, case)
+    return max(0, int((room - fixed) * block.workload.batch / (peak - fixed))) if room and peak > fixed else None
 
 
 def memory_of(frame: Frame, case: Case) -> float | None:

@@ -18,6 +18,11 @@ def open_text(config: Mapping[str, Any], part: str, window: int) -> np.ndarray:
     """Return the tokens of the `train` or `held_out` text, which must hold a batch of windows of `window` of them."""
     if not isinstance(config["data"].get(part), str):
         raise UserError(f"data {config['data']['name']!r} are no text", "give a text: --set data=stdlib")
+    if "markers" in config["data"]:
+        raise UserError(
+            f"{config['task']} has markers of its own, and data {config['data']['name']!r} have others",
+            "give bytes or words: --set data=stdlib",
+        )
     text: np.ndarray = np.load(config["data"][part], mmap_mode="r").view(np.ndarray)
     needed = config["batch"] * window
     if text.size < needed:
