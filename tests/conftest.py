@@ -1,7 +1,12 @@
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# What pytest-xdist tells its workers, and what they start must not see: a width, and that they are one of several.
+for name in [name for name in os.environ if name == "COLUMNS" or name.startswith("PYTEST_XDIST")]:
+    del os.environ[name]
 
 GOLDEN = Path(__file__).parent / "golden"
 

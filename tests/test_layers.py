@@ -36,7 +36,7 @@ MAY_IMPORT = {  # layer -> what its files may import beside the standard library
     "coordinator": {
         "harness", "suites", "reports", "numpy", "pandas", "pyarrow", "scipy", "rich", "typer", "tabulate", "jinja2",
         "markupsafe", "vl_convert", "psutil", "ruptures", "tomli", "sklearn", "tomllib", "pytest", "pytest_benchmark",
-        "PIL", "datasets", "tensorboard", "torch_tb_profiler",
+        "PIL", "datasets", "tokenizers", "tensorboard", "torch_tb_profiler",
     },
 }  # fmt: skip
 HARNESS_IN = {"shared": {"spec", "recipe", "work", "metrics", "names", "wire", "errors", "checkpoint"}}

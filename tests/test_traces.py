@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -397,10 +398,14 @@ def until(address, is_there):
     """Return what an address gives once it is there: TensorBoard reads its folder in the background."""
     end, told = time.monotonic() + 60, None
     while time.monotonic() < end:
-        with urllib.request.urlopen(address, timeout=10) as answer:
-            told = json.load(answer)
-        if is_there(told):
-            return told
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                told = json.load(answer)
+        except urllib.error.HTTPError as error:  # 404 until the plug-in is loaded
+            told = error
+        else:
+            if is_there(told):
+                return told
         time.sleep(0.1)
     raise AssertionError(told)
 
