@@ -141,7 +141,7 @@ def is_better(base: Quantity, other: Quantity) -> bool:
 
 def tables(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Table]:
     """Return a table a unit: each figure of each machine, and its ratio to the first."""
-    keys = list(dict.fromkeys(key for own in found for key in own))
+    keys = sorted(dict.fromkeys(key for own in found for key in own), key=lambda key: not key[1].startswith(BEST))
     units = dict.fromkeys(quantity.unit for own in found for quantity in own.values())
     columns = ("what", "variant", *names, *(f"{name}, times the first" for name in names[1:]))
     made = []
