@@ -18,9 +18,8 @@ IDLE_SECONDS = {"cuda": 2.0}
 IDLE_SECONDS_ELSEWHERE = 0.5
 BUSY_SECONDS = {"cuda": 3.0}
 BUSY_SECONDS_ELSEWHERE = 1.0  # counters move every millisecond (RAPL) to tenth of a second (NVML)
-CALM_SECONDS = {
-    "cuda": 2.0
-}  # until a GPU's power has fallen to that of doing nothing: 178 W were read right after load
+CALM_SECONDS = {"cuda": 2.0}
+"""Until a GPU's power has fallen to that of idling: 178 W were read right after load."""
 Counter = Callable[[], list[float]]
 """Joules of each part that counts; each only grows, but for where it wraps."""
 
@@ -59,7 +58,7 @@ def handle_of(pynvml: Any) -> Any:
 
     found = getattr(torch.cuda.get_device_properties(0), "uuid", None)  # older torch does not tell it
     if not found and pynvml.nvmlDeviceGetCount() > 1:
-        raise Unavailable(f"which of several GPUs it is does not tell torch {torch.__version__}")
+        raise Unavailable(f"torch {torch.__version__} does not tell which of several GPUs it uses")
     return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{found}") if found else pynvml.nvmlDeviceGetHandleByIndex(0)
 
 

@@ -152,9 +152,8 @@ class Session:
             parts, flop = probes.attribution(self.step), probes.flop(self.step, self.cycle)
             with suppress(Unavailable):  # the environment says why there is no counter
                 parts |= energy.of_steps(lambda: self.step(self.take(1)[0]), self.device, lengths=self.cycle)
-        if (
-            graphs_on_gpu(self.variant, self.device) and not compiler.skipped_graphs()
-        ):  # replayed graphs use memory that no peak of the allocator shows
+        if graphs_on_gpu(self.variant, self.device) and not compiler.skipped_graphs():
+            # Replayed graphs use memory that no peak of the allocator shows.
             del peak["memory_peak_bytes"]
         counts = {name: compiling[name] for name in ("graphs", "graph_breaks", "recompiles") if compiling}
         reasons = {name: value for name, value in compiling.items() if name.endswith("_reasons")}
