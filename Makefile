@@ -15,7 +15,8 @@ test: $(READY)
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
-	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
+	@$(VENV)/bin/python -m pytest -q -m alone
+	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -m 'not alone'
 
 quality: $(READY)
 	@mkdir -p runs/quality

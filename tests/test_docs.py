@@ -92,7 +92,7 @@ NAMED = {
     "hardware",
 }  # a command's name alone, in a sentence
 # tests/test_doctor.py runs it, with workers that have its faults; tests/test_environments.py makes environments;
-# tests/test_explain.py explains compiled cases; tests/test_traces.py serves TensorBoard; tests/test_hardware.py
+# tests/test_explain.py explains compiled cases; tests/test_traces.py serves TensorBoard; tests/test_machines.py
 # compares passports
 APART = re.compile(r"--resume|^doctor|^env |--base 2.0.1|^explain latest$|--tensorboard|^hardware compare")
 RUNNABLE = [command for command in ALL if command not in NAMED and not APART.search(command)]

@@ -447,6 +447,7 @@ def compiled_twice(tmp_path_factory):
     return step, *counted
 
 
+@pytest.mark.alone
 @needs_compiler
 @torch_may_warn
 def test_compile_stages_sum_to_the_whole_and_lie_within_the_first_step(compiled_twice):
@@ -459,6 +460,7 @@ def test_compile_stages_sum_to_the_whole_and_lie_within_the_first_step(compiled_
         assert (counted["graphs"], counted["graph_breaks"], counted["recompiles"]) == (1, 0, 0)
 
 
+@pytest.mark.alone
 @needs_compiler
 @torch_may_warn
 def test_a_filled_cache_saves_inductor_time(compiled_twice):
@@ -466,6 +468,7 @@ def test_a_filled_cache_saves_inductor_time(compiled_twice):
     assert warm["inductor_seconds"] < 0.5 * cold["inductor_seconds"]
 
 
+@pytest.mark.alone
 @needs_compiler
 @torch_may_warn
 def test_a_compiled_step_is_observed_without_compiling_again(compiled_twice, tmp_path):
@@ -652,6 +655,7 @@ def test_each_length_is_observed_whole_and_in_phases_equally_often(lengths, star
     assert len(places) == 2 * lengths
 
 
+@pytest.mark.alone
 def test_phases_of_several_lengths_are_means_over_the_lengths():
     work = SimpleNamespace(batch=lambda index: time.sleep(0.02 * (index % 2)), loss=None)
     step = FakeStep(model=nn.Linear(1, 1), work=work, evaluate=lambda model, batch: (model.weight.sum(), None))

@@ -478,6 +478,7 @@ def real(tmp_path_factory):
     return {case.variant.name: traced_case(frame, case) for case in frame.run.suite.cases}
 
 
+@pytest.mark.alone
 def test_phases_operators_and_modules_of_real_traces_sum_to_the_timed_step(real):
     for item in real.values():
         assert len(item.trace.steps) == 3
@@ -488,6 +489,7 @@ def test_phases_operators_and_modules_of_real_traces_sum_to_the_timed_step(real)
         assert {"layers.*.qkv", "layers.*.mlp", "token"} <= item.modules.keys()
 
 
+@pytest.mark.alone
 def test_phases_of_real_traces_are_those_of_turns_of_their_own(real):
     """Within what a busy machine strays: a phase taken for another would be far off."""
     for item in real.values():
@@ -495,6 +497,7 @@ def test_phases_of_real_traces_are_those_of_turns_of_their_own(real):
             assert abs(item.phases[phase] - observed) < 0.4 * item.timed, phase
 
 
+@pytest.mark.alone
 def test_work_that_one_case_has_more_is_what_differs(real):
     base, more = real["v1"], real["more"]
     names = base.operators.keys() | more.operators.keys()
@@ -506,6 +509,7 @@ def test_work_that_one_case_has_more_is_what_differs(real):
     assert sum(where.values()) == 2 * 40
 
 
+@pytest.mark.alone
 def test_what_checkpointing_computes_again_is_of_the_backward_pass_and_of_its_module(real):
     def mm(item, phase):
         spent = item.account.by_module(phase)
@@ -516,6 +520,7 @@ def test_what_checkpointing_computes_again_is_of_the_backward_pass_and_of_its_mo
     assert real["again"].modules.keys() == real["v1"].modules.keys()
 
 
+@pytest.mark.alone
 def test_torch_tb_profiler_gives_the_same_times_for_real_traces(real):
     """It names no compiled graph anew, rounds to microseconds, and counts only operators within steps."""
     for item in real.values():
@@ -529,6 +534,7 @@ def test_torch_tb_profiler_gives_the_same_times_for_real_traces(real):
             assert own == pytest.approx(seconds, rel=0.01, abs=2), name
 
 
+@pytest.mark.alone
 def test_the_memory_of_a_real_step_ends_where_it_began(real):
     curve = curve_of(real["v1"].trace, real["v1"].account)
     assert curve.peak.point.phase in ("forward", "backward")
