@@ -141,7 +141,8 @@ def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Named:
     for named in listed:
         if named.name == name.replace("-", "_"):  # `pytest-benchmark` is what it is called, but no module's name
             if kind == "data" and named.takes_argument:
-                raise UserError(f"{name!r} alone does not say which data", f"write {name}:NAME or {name}:PATH")
+                start = f"{name}:FOLDER" if named.literal("ARGUMENT", "") == "checkpoint:data" else name
+                raise UserError(f"{name!r} alone does not say which data", f"write {start}:NAME or {start}:PATH")
             return named
         if function and named.name == path_text and named.takes_argument:
             if named.literal("ARGUMENT", ""):

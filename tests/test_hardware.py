@@ -523,7 +523,7 @@ def test_a_device_that_is_not_there_ends_it_at_once(tmp_path):
 def test_the_passport_says_what_to_train_by_and_what_gains_nothing(measured):
     done, _ = measured
     assert "one thread is 0.500x as fast as all of them" in one_line(done)
-    assert "train gpt by a: nothing was faster" in one_line(done)
+    assert "train gpt by a: nothing was shown to be faster" in one_line(done)
     frame = SimpleNamespace(run=SimpleNamespace(environments={"here": {"device": "cpu", "instructions": "avx2"}}))
     assert hardware.reason(frame, "bf16") == ", as this processor has no amx_bf16 or avx512_bf16 or sve"
     assert hardware.reason(frame, "tf32") == ""

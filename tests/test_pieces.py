@@ -76,6 +76,8 @@ def test_where_pieces_come_from_is_found_from_anywhere(folder):
 def test_what_has_no_pieces_is_a_sentence(folder):
     with pytest.raises(UserError, match="pieces:model does not say which data; write pieces:model:NAME"):
         manifest(folder, "pieces:model")
+    with pytest.raises(UserError, match=r"'pieces' alone .*; write pieces:FOLDER:NAME or pieces:FOLDER:PATH"):
+        manifest(folder, "pieces")
     with pytest.raises(UserError, match="no checkpoint 'nowhere'"):
         manifest(folder, "pieces:nowhere:own.csv")
     with pytest.raises(UserError, match="data 'digits' have no text"):

@@ -77,7 +77,7 @@ def bandwidth(library: ctypes.CDLL) -> dict[str, Callable[[], float]]:
     """Return what measures bytes/s of a triad: the ceiling, and C."""
     ceiling = memory.prepare(place("fp32"), operation="triad", size=SIZE)
     length = SIZE // (3 * memory.ELEMENT)
-    library.make(ctypes.c_size_t(length))  # as torch has its memory: NumPy asks for huge pages, which are 13 % faster
+    library.make(ctypes.c_size_t(length))  # as torch has its memory: NumPy asks for huge pages, which are 15 % faster
     moved = 3.0 * memory.ELEMENT * length
     return {
         "ceiling": lambda: ceiling.amount["moved_bytes"] / seconds(ceiling.step),

@@ -156,7 +156,8 @@ def scores(frame: Frame) -> Iterator[Note | Table]:
             yield Note(parts=(f"train {block.workload.model} by {best.variant.name}",), kind="answer")
         elif best == block.baseline_case:
             yield Note(
-                parts=(f"train {block.workload.model} by {best.variant.name}: nothing was faster",), kind="answer"
+                parts=(f"train {block.workload.model} by {best.variant.name}: nothing was shown to be faster",),
+                kind="answer",
             )
     if rows:
         columns = ("model", "fastest variant", "tokens/s", "share of the peak (MFU)", "tokens for a joule")
