@@ -131,6 +131,7 @@ class Conditions:
         path = [packages, *(self.moved(variant, folder) for folder in (Path.cwd(), *own))]
         cache = work / "cache" / name
         return {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts GPUs; the user's own setting goes first
             **{key: value for key, value in os.environ.items() if key not in COMPILER_SWITCHES},
             "PYTHONPATH": os.pathsep.join(map(str, path)),
             "PYTHONSAFEPATH": "1",

@@ -16,6 +16,7 @@ from harness import sentinel
 
 LOOK_SECONDS = 1.0
 GIB = 2**30
+EXCLUSIVE = ("Exclusive_Process", "Exclusive_Thread", "Prohibited")  # compute modes, as nvidia-smi calls them
 HALF_A_CORE = 50.0  # percent, as psutil counts: a process below it is no rival
 SYSTEM = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
@@ -66,7 +67,7 @@ def checks(folders: Mapping[str, Path]) -> list[Check]:
         *(of_disk(name, shutil.disk_usage(existing(folder)).free) for name, folder in folders.items()),
         of_compiler(os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")),
         of_allocator(os.environ),
-        *of_device(device_processes()),
+        *of_device(device_processes(), compute_mode()),
     ]
 
 
@@ -155,23 +156,38 @@ def of_allocator(environment: Iterable[str]) -> Check:
     return graded("allocator", ", ".join(own) or "the system's", remedy, note=bool(own))
 
 
-def of_device(names: Sequence[str] | None) -> list[Check]:
-    """Judge the processes on NVIDIA devices; None where there is no such device."""
-    if names is None:
+def of_device(programs: Sequence[str] | None, mode: str | None) -> list[Check]:
+    """Judge the programs on the NVIDIA device and how many it lets in; None where there is no such device."""
+    if programs is None:
         return []
-    seen = ", ".join(sorted(names)) or "no other process"
-    return [graded("GPU", seen, "end them, or wait until they have ended", bad=bool(names))]
+    seen = ", ".join(sorted(programs)) or "no other process"
+    found = [graded("GPU", seen, "end them, or wait until they have ended", bad=bool(programs))]
+    remedy = (
+        "`sudo nvidia-smi --id=0 --compute-mode=DEFAULT`, or its number: the processes of a block are on it at once"
+    )
+    return [*found, *([graded("compute mode", mode, remedy, bad=mode in EXCLUSIVE)] if mode else [])]
 
 
 def device_processes() -> list[str] | None:
     """Return the names of the programs on the first NVIDIA device that torch may use; None where nothing tells."""
+    listed = nvidia_smi("--query-compute-apps=process_name")
+    return None if listed is None else sorted({line.split()[0].rpartition("/")[2] for line in listed})
+
+
+def compute_mode() -> str | None:
+    """Return how many processes the first NVIDIA device that torch may use lets in, in the driver's own word."""
+    return next(iter(nvidia_smi("--query-gpu=compute_mode") or ()), None)
+
+
+def nvidia_smi(query: str) -> list[str] | None:
+    """Return the lines that are not empty of what the driver's tool tells of that device; None if it tells nothing."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    command = ["nvidia-smi", f"--id={first}", "--query-compute-apps=process_name", "--format=csv,noheader"]
+    command = ["nvidia-smi", f"--id={first}", query, "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return sorted({line.split()[0].rpartition("/")[2] for line in listed.splitlines() if line.strip()})
+    return [line.strip() for line in listed.splitlines() if line.strip()]
 
 
 def share_of_core(process: psutil.Process) -> float:

@@ -16,7 +16,7 @@ from reports.frame import Frame, frame_of, result_of
 STAGES = {"first step": "first_step", "compile": "compile", "Dynamo": "dynamo", "AOT": "aot", "Inductor": "inductor"}
 QUESTION = "What did torch.compile make of it, and what would help?"
 TOO_OFTEN = "given up: compiled too often"  # as the worker says it
-NO_TRACE = "the run has no trace of it: run it without --no-trace"
+NO_TRACE = "the run has no trace of it: run it without --no-trace, or see its warnings"
 NO_MARKS = "only the trace of a CPU, of torch 2.1 or newer, marks where compiled code runs; see `tandem report`"
 
 

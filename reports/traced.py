@@ -98,7 +98,9 @@ def traced_case(frame: Frame, case: Case) -> Traced:
     if not files:
         outcome = frame.outcome(case)
         reason = f"it is {outcome['status']}" if outcome["status"] != "ok" else "the run kept none"
-        raise UserError(f"{case.id} has no trace: {reason}", "choose another case, or run it without --no-trace")
+        raise UserError(
+            f"{case.id} has no trace: {reason}", "choose another case, run it without --no-trace, or see its warnings"
+        )
     found = {phase: frame.center(case, f"{phase}_seconds") for phase in PHASES}
     is_one = case.workload.lengths == 1
     return traced(

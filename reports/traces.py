@@ -30,7 +30,7 @@ def document_of_run(frame: Frame) -> Document:
     if len(found) < len(cases):
         items.append(Note(parts=("where lengths vary a trace shows one of them: look at single ones",)))
     if not cases:
-        items = [Note(parts=("this run holds no traces; run without --no-trace",), kind="warning")]
+        items = [Note(parts=("this run holds no traces: run without --no-trace, or see its warnings",), kind="warning")]
     rows = tuple(
         (
             item.name,

@@ -84,7 +84,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
             },
         },
         "observe": {"metrics": {"forward_seconds": 0.02, "memory_peak_bytes": 1e8} | line.get("observed", {})},
-        "trace": {"operators": OPERATORS, "attention_actual": "formula"},
+        "trace": line.get("traced") or {"operators": OPERATORS, "attention_actual": "formula"},
         "explain": {"metrics": {"saliency_agreement": line.get("agreement", 1.0)}},
         "write": {},
         "release": {"verb": "release"},

@@ -59,9 +59,11 @@ def test_each_check_has_its_grade_and_what_is_not_well_says_what_to_do(check, st
 
 
 def test_only_a_device_that_is_there_is_judged():
-    assert fitness.of_device(None) == []
-    assert [check.status for check in fitness.of_device([])] == ["ok"]
-    assert [(check.status, check.seen) for check in fitness.of_device(["python3"])] == [("bad", "python3")]
+    assert fitness.of_device(None, None) == []
+    assert [check.status for check in fitness.of_device([], "Default")] == ["ok", "ok"]
+    assert [check.status for check in fitness.of_device([], "Exclusive_Process")] == ["ok", "bad"]
+    assert [check.status for check in fitness.of_device([], "[N/A]")] == ["ok", "ok"]
+    assert [(check.status, check.seen) for check in fitness.of_device(["python3"], None)] == [("bad", "python3")]
 
 
 def test_counters_and_limits_are_read_where_the_kernel_has_them(tmp_path):
@@ -84,8 +86,19 @@ def test_names_of_programs_are_shown_and_no_command_lines(monkeypatch):
     assert fitness.device_processes() == ["python3", "trainer"]
 
 
+@pytest.mark.parametrize(("listed", "mode"), [("Exclusive_Process\n", "Exclusive_Process"), ("\n", None)])
+def test_the_driver_says_how_many_processes_a_device_lets_in(listed, mode, monkeypatch):
+    def run(command, **_):
+        assert command == ["nvidia-smi", "--id=GPU-1", "--query-gpu=compute_mode", "--format=csv,noheader"]
+        return type("Done", (), {"stdout": listed})
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-0")
+    monkeypatch.setattr(fitness.subprocess, "run", run)
+    assert fitness.compute_mode() == mode
+
+
 def test_this_machine_is_looked_at_without_a_mistake(monkeypatch, tmp_path):
     monkeypatch.setattr(fitness, "LOOK_SECONDS", 0.01)
     found = fitness.checks({"runs": tmp_path / "not/yet/made", "caches": Path(os.sep)})
-    names = [check.name for check in found if check.name != "GPU"]
+    names = [check.name for check in found if check.name not in ("GPU", "compute mode")]
     assert len(set(names)) == len(names) == 13

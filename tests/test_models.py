@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness import names
 from harness.worker import probes
 from harness.worker.ability import refusal
-from suites.models import llama, t5
+from suites.models import bert, llama, t5
 
 MODELS = {named.name: named for named in names.listing("model") if not named.reads_weights}
 BACKENDS = {named.name: named for named in names.listing("attention")}
@@ -638,11 +638,44 @@ def test_the_flop_counted_are_those_of_the_formula_in_the_docstring(name, backen
     assert counter.get_total_flops() == pytest.approx(3 * forward, rel=0.01 if name != "whisper" else 0.05)
 
 
-def test_a_mean_over_positions_leaves_padding_out():
-    model, arguments = build("bert", classes=3, pool="mean").double(), text()
+@pytest.mark.parametrize(("pool", "ngrams"), [("mean", 0), ("mean_first_last", 64)])
+def test_a_mean_over_positions_leaves_padding_out(pool, ngrams):
+    model, arguments = build("bert", classes=3, pool=pool, ngrams=ngrams).double(), text()
+    if ngrams:
+        torch.nn.init.normal_(model.ngram.weight)
     other = arguments["tokens"].clone()
     other[0, -5:] = 7
     torch.testing.assert_close(model(other, mask=arguments["mask"]), model(**arguments))
     assert not torch.equal(model(**arguments), build("bert", classes=3).double()(**arguments))
-    with pytest.raises(ValueError, match="--set pool=first, or mean"):
+
+
+def test_an_unknown_pool_is_refused():
+    with pytest.raises(ValueError, match="--set pool=first, mean or mean_first_last"):
         build("bert", classes=3, pool="last")
+
+
+def test_n_grams_are_hashed_by_their_tokens_alone():
+    tokens = torch.tensor([[1, 2, 3, 1, 2, 3, 9], [5, 1, 2, 3, 4, 2, 3]])
+    found = bert.hashed(tokens, 2**20)  # (2, 7, seven sizes)
+    assert found.shape == (2, 7, len(bert.NGRAMS))
+    assert found.unique().numel() > 50, "different runs seldom share a bucket"
+    torch.testing.assert_close(found[0, 5, :2], found[0, 2, :2])  # 2 3 and 1 2 3 once more
+    torch.testing.assert_close(found[1, 3, :2], found[0, 2, :2])
+    assert (found[0, 5, 2:] != found[0, 2, 2:]).all()  # longer ones have another beginning
+    assert (found[1, 6, :2] == found[0, 2, :2]).tolist() == [True, False]  # 4 2 3 is not 1 2 3
+    assert bert.hashed(tokens, 10).max() < 10
+    compiled = torch.compile(bert.hashed, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(tokens, 2**20), found)
+
+
+def test_n_grams_and_the_embedding_reach_what_tells_classes():
+    plain, whole = (build("bert", classes=3, pool="mean_first_last", ngrams=buckets) for buckets in (0, 64))
+    assert whole.ngram.weight.shape == (64, 128)
+    whole.load_state_dict(plain.state_dict(), strict=False)
+    tokens = text()["tokens"]
+    whole(tokens).sum().backward()
+    assert torch.equal(whole(tokens), plain(tokens)), "n-grams begin at 0"
+    assert whole.ngram.weight.grad.norm() > 0
+    torch.nn.init.normal_(whole.ngram.weight)
+    assert not torch.equal(whole(tokens), plain(tokens))
+    assert not torch.equal(plain(tokens), build("bert", classes=3, pool="mean")(tokens))

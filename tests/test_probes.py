@@ -559,6 +559,13 @@ def test_the_trace_names_the_attention_that_ran(attend, seen, tmp_path):
     assert "kernels_per_step" not in found
 
 
+def test_a_trace_without_a_kernel_of_its_device_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(Device, "synchronize", lambda self: None)
+    found = trace(attention_step(sdpa), range(3), Device("mps"), tmp_path)  # which torch.profiler does not record
+    assert found == {"kernels_per_step": 0.0}
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_operator_table_is_a_step_and_falls(tmp_path):
     found = trace(step_of(nn.Linear(64, 64), torch.ones(64, 64)), range(4), CPU, tmp_path)
     operators = found["operators"]

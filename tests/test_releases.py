@@ -1,11 +1,14 @@
 """PyTorch 1.13 and this one in one run, for real: the same bits at the start, the same numbers, and what 1.13 lacks."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 from test_real import tandem
 
-from harness import environments, labels, store
+from harness import environments, labels, names, store
 from suites.definitions.releases import suite
 
 OLD = "1.13.1"
@@ -47,6 +50,19 @@ def test_both_releases_measure_in_one_run(run):
     assert [outcome["status"] for outcome in outcomes(run, "v1-1.13.1") + outcomes(run, "v1-current")] == ["ok"] * 6
     assert run.environments[OLD]["torch"].startswith(OLD)
     assert not run.environments["current"]["torch"].startswith("1.")
+
+
+def test_n_grams_fall_into_the_same_rows_under_both(run):
+    code = (
+        "import torch; from suites.models.bert import hashed; print(hashed(torch.arange(20).view(2, 10), 999).tolist())"
+    )
+    known = environments.interpreters()
+    before, now = (
+        subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=names.ROOT).stdout
+        for python in (known[OLD], sys.executable)
+    )
+    assert before == now
+    assert len(set(re.findall(r"\d+", now))) > 100
 
 
 def test_data_and_weights_are_the_same_bits_under_both(run):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.conditions import Conditions
+from harness.spec import Variant
 from harness.store import COLUMNS, open_run, read_rows
 
 WORKER = Path(__file__).with_name("scripted_worker.py")
@@ -164,12 +166,30 @@ def test_wrong_results_are_not_benchmarked(tmp_path, line, reason):
     assert done.returncode == 3
 
 
+@pytest.mark.parametrize("own", [None, "FASTEST_FIRST"])
+def test_workers_count_gpus_as_the_driver_does_unless_told_otherwise(own, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if own:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", own)
+    environment = Conditions(data={}, configs={}).environment(Variant(name="a"), tmp_path, "a")
+    assert environment["CUDA_DEVICE_ORDER"] == (own or "PCI_BUS_ID")
+
+
 def test_code_that_torch_gave_up_is_a_warning(tmp_path):
     _, run = Bench(
         tmp_path, {"a": {"observed": {"recompile_limits": 0}}, "b": {"observed": {"recompile_limits": 2}}}
     ).run()
     warned = {outcome["case"]: [warning["code"] for warning in outcome["warnings"]] for outcome in run.outcomes}
     assert ["recompile limit" in codes for codes in warned.values()] == [False, True]
+
+
+def test_a_device_of_which_the_profiler_sees_nothing_is_a_warning(tmp_path):
+    seen = {"operators": [], "attention_actual": "formula", "kernels_per_step": 3.0}
+    _, run = Bench(tmp_path, {"a": {"traced": seen}, "b": {"traced": {"kernels_per_step": 0.0}}}).run()
+    warned = {outcome["case"]: [warning["code"] for warning in outcome["warnings"]] for outcome in run.outcomes}
+    assert ["no kernels seen" in codes for codes in warned.values()] == [False, True]
+    assert ["attention_actual" in outcome["facts"] for outcome in run.outcomes] == [True, False]
+    assert [*run.samples().query("metric == 'kernels_per_step'").value] == [3.0]
 
 
 def test_a_failing_baseline_leaves_the_others_measured(tmp_path):

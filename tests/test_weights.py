@@ -241,6 +241,20 @@ def test_trained_weights_compute_what_transformers_does(transformers):
     assert distance(hidden[0], reference(**by_name).last_hidden_state) < 1e-4
 
 
+@torch.no_grad()
+def test_a_checkpoint_without_n_grams_says_with_them_what_it_said_before(tmp_path):
+    write(tmp_path, "bert", **SMALL, classes=3)
+    (plain, _), (wide, drawn) = own("bert", tmp_path), own("bert", tmp_path, ngrams=64)
+    assert drawn == ["ngram.weight"]
+    tokens = torch.arange(20).view(2, 10)
+    assert torch.equal(wide(tokens), plain(tokens))
+    wide.ngram.weight.add_(torch.randn_like(wide.ngram.weight))
+    weights.write(tmp_path / "wide", "bert", {**SMALL, "classes": 3, "ngrams": 64}, wide)
+    again, drawn = own("bert", tmp_path / "wide")
+    assert drawn == []
+    assert torch.equal(again(tokens), wide(tokens))
+
+
 @pytest.fixture
 def written(tmp_path):
     """Return the folder of an own checkpoint of a small gpt."""

@@ -39,7 +39,7 @@ def trace(
     """Profile the steps `indices`, the first only to warm the profiler up; write the trace where TensorBoard looks.
 
     `modules` are marked by name. Return the file's name, the operators that take most of a step, the attention seen,
-    and on a GPU the kernels a step.
+    and on a GPU the kernels a step. A GPU's trace without a kernel tells neither time nor attention, and is not kept.
     """
     traced = len(indices) - 1
     profiled = profile(
@@ -68,6 +68,9 @@ def trace(
     }
     if device.kind == "cpu":
         return {**found, **outside(profiler.events(), traced)}
+    if not kernels:
+        path.unlink()
+        return {"kernels_per_step": 0.0}
     return {**found, "kernels_per_step": len(kernels) / traced}
 
 

@@ -38,7 +38,8 @@ def from_checkpoint(
     fields, rename = described(model, checkpoint.configuration(folder))
     built = model.load()(attention, **{**fields, **config})
     needed = built.state_dict()
-    taken = chosen(needed, rename(read(folder)), getattr(model.module(), "HEAD", ()))
+    optional = (name for names in ("HEAD", "ADDED") for name in getattr(model.module(), names, ()))
+    taken = chosen(needed, rename(read(folder)), tuple(optional))
     built.load_state_dict(taken, strict=False)
     return built, [name for name in needed if name not in taken]
 
@@ -76,19 +77,19 @@ def read(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def chosen(needed: Tensors, found: Tensors, heads: Collection[str]) -> dict[str, torch.Tensor]:
-    """Return the tensors to load: all that the model needs, but what of its head the checkpoint has not in this size.
+def chosen(needed: Tensors, found: Tensors, optional: Collection[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors to load: all that the model needs, without what is optional and not there in this size.
 
-    `heads` names the modules and parameters that change with what a model is trained for, here and in other checkpoints
-    of it. Raise UserError for any other difference in names or shapes.
+    `optional` names modules and parameters: the head, which changes with what a model is trained for, here and in other
+    checkpoints of it, and what a setting adds. Raise UserError for any other difference in names or shapes.
     """
 
-    def is_of_head(name: str) -> bool:
-        return name in heads or name.rpartition(".")[0] in heads
+    def is_optional(name: str) -> bool:
+        return name in optional or name.rpartition(".")[0] in optional
 
     there = {name for name in needed if name in found and found[name].shape == needed[name].shape}
-    wanted = [name for name in needed if name in there or not is_of_head(name)]
-    if unexpected := sorted(name for name in found if name not in needed and not is_of_head(name)):
+    wanted = [name for name in needed if name in there or not is_optional(name)]
+    if unexpected := sorted(name for name in found if name not in needed and not is_optional(name)):
         raise UserError(f"{several(unexpected)} has no place in it", "see `rename` in the model's file")
     if missing := [name for name in wanted if name not in found]:
         raise UserError(f"{several(missing)} is not in the checkpoint", "use one of the whole model")

@@ -18,11 +18,11 @@ WORKLOADS = {
         recipe=recipe(steps=900, start="pretraining/masked_image", start_steps=1500),
     ),
     "texts": Workload(
-        task="finetuning/text_classification", model="bert", size="tiny", data="words:packages", batch=32, length=64,
-        settings={"classes": 6, "vocabulary": 4096, "pool": "mean", "dropout": 0.3},
+        task="finetuning/text_classification", model="bert", size="tiny", data="packages", batch=32, length=128,
+        settings={"classes": 6, "layers": 1, "pool": "mean_first_last", "ngrams": 2**18, "dropout": 0.5},
         recipe=recipe(
-            steps=900, label_smoothing=0.1, start="pretraining/masked_lm", start_data="words:packages_text",
-            start_steps=1500, start_learning_rate=2e-3,
+            steps=600, learning_rate=2e-4, label_smoothing=0.1, start="pretraining/masked_lm",
+            start_data="packages_text", start_steps=250,
         ),
     ),
     "names, encoder_decoder": Workload(

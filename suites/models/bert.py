@@ -5,6 +5,10 @@ head (its transform and its bias; its matrix is the token embedding's own) but n
 With `classes` the model has, instead of that head, the pooler and a head that tells classes apart. Dropout, where
 `dropout` is not 0, follows the embedding, each residual branch and the pooler; attention has none.
 
+With `ngrams` above 0 the embedding of a place adds those of the n-grams that end there, runs of 2 to 8 tokens, each
+hashed to one of that many rows of a table (Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, take 3 to 8). So a
+model of bytes has words from its first layer on. Rows begin at 0 and count sqrt(dim) times, as each is seldom trained.
+
 FLOP of a row forward, without `classes`; three times as many in training:
 
     length * (layers * (24 * dim**2 + 4 * length * dim) + 2 * dim**2 + 2 * dim * vocabulary)
@@ -23,20 +27,23 @@ from suites.models._checkpoint import need, renamed
 SIZES = {
     "tiny": {
         "vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0,
-        "pool": "first",
+        "pool": "first", "ngrams": 0,
     },
     "small": {
         "vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0,
-        "pool": "first",
+        "pool": "first", "ngrams": 0,
     },
     "base": {
         "vocabulary": 30522, "positions": 512, "classes": 0, "dim": 768, "heads": 12, "layers": 12, "dropout": 0.0,
-        "pool": "first",
+        "pool": "first", "ngrams": 0,
     },
 }  # fmt: skip
 EPSILON = 1e-12  # of the layer norms, as published
-POOLS = ("first", "mean")
+POOLS = ("first", "mean", "mean_first_last")
+NGRAMS = tuple(range(2, 9))  # tokens; older releases compile a range otherwise than they run it
+MULTIPLIER, PRIME = 1_000_003, 2**31 - 1  # of the hash of an n-gram, whose products stay below 2**52
 HEAD = ("transform", "transform_norm", "bias", "pooler", "head")  # what depends on what a model is trained for
+ADDED = ("ngram",)  # what checkpoints need not have
 NAMES = {  # in Hugging Face's checkpoints -> here
     "embeddings.word_embeddings": "token",
     "embeddings.token_type_embeddings": "segment",
@@ -65,12 +72,16 @@ Attention = Callable[..., Tensor]
 
 def build(
     attention: Attention, *, vocabulary: int = 320, positions: int = 512, classes: int = 0, dim: int = 128,
-    heads: int = 4, layers: int = 2, dropout: float = 0.0, pool: str = "first",
+    heads: int = 4, layers: int = 2, dropout: float = 0.0, pool: str = "first", ngrams: int = 0,
 ) -> nn.Module:  # fmt: skip
-    """Return a BERT with its initial weights; it tells classes by the `first` token, as published, or by the `mean`."""
+    """Return a BERT with its initial weights.
+
+    It tells classes by the `first` token, as published, by the `mean` of all, or by `mean_first_last`, that of the
+    embedding and the last layer (Gao et al. 2021, https://arxiv.org/abs/2104.08821).
+    """
     if pool not in POOLS:
-        raise ValueError(f"pool is {pool!r}: --set pool=first, or mean")
-    model = BERT(attention, vocabulary, positions, classes, dim, heads, layers, dropout, pool)
+        raise ValueError(f"pool is {pool!r}: --set pool={', '.join(POOLS[:-1])} or {POOLS[-1]}")
+    model = BERT(attention, vocabulary, positions, classes, dim, heads, layers, dropout, pool, ngrams)
     initialise(model)
     return model
 
@@ -80,13 +91,14 @@ class BERT(nn.Module):
 
     def __init__(
         self, attention: Attention, vocabulary: int, positions: int, classes: int, dim: int, heads: int, layers: int,
-        dropout: float, pool: str,
+        dropout: float, pool: str, ngrams: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self.classes, self.pool = classes, pool
         self.token = nn.Embedding(vocabulary, dim)
         self.segment = nn.Embedding(2, dim)
         self.position = nn.Embedding(positions, dim)
+        self.ngram = nn.Embedding(ngrams, dim) if ngrams else None
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList([Layer(attention, dim, heads, dropout) for _ in range(layers)])
@@ -105,11 +117,15 @@ class BERT(nn.Module):
             raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
         segments = torch.zeros_like(tokens) if segments is None else segments
         x = self.token(tokens) + self.segment(segments) + self.position(torch.arange(length, device=tokens.device))
-        x = self.dropout(self.norm(x))  # (batch, length, dim)
+        if self.ngram is not None:
+            found = self.ngram(hashed(tokens, self.ngram.num_embeddings))  # (batch, length, sizes, dim)
+            x = x + self.ngram.embedding_dim**0.5 * found.sum(2)
+        embedded = x = self.dropout(self.norm(x))  # (batch, length, dim)
         keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)
         for layer in self.layers:
             x = layer(x, keys)
         if self.classes:
+            x = (x + embedded) / 2 if self.pool == "mean_first_last" else x
             x = x[:, 0] if self.pool == "first" else mean(x, mask)  # (batch, dim)
             return self.head(self.dropout(torch.tanh(self.pooler(x))))  # (batch, classes)
         y = F.gelu(self.transform(x)).to(x.dtype)  # under bf16 autocast on CPU, torch 1.13's layer norm takes fp32 only
@@ -145,6 +161,18 @@ class Layer(nn.Module):
         return self.output_norm(x + self.dropout(self.output(y)))
 
 
+def hashed(tokens: Tensor, buckets: int) -> Tensor:
+    """Return the bucket of each n-gram that ends at each token: (batch, length, sizes of NGRAMS), int64."""
+    length, longest = tokens.size(1), NGRAMS[-1]
+    padded = F.pad(tokens + 1, (longest - 1, 0))  # 0 before a text begins
+    number, found = torch.zeros_like(tokens), []
+    for size in range(1, longest + 1):  # one token further back each time
+        number = (number * MULTIPLIER + padded[:, longest - size : longest - size + length]) % PRIME
+        if size in NGRAMS:
+            found.append(number % buckets)
+    return torch.stack(found, -1)
+
+
 def mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean over the real positions (Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084)."""
     if mask is None:
@@ -154,9 +182,9 @@ def mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw BERT's initial weights: std 0.02, biases 0."""
+    """Draw BERT's initial weights: std 0.02, biases 0; n-grams 0, so that a checkpoint without them stays as it was."""
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") or name.startswith("ngram"):
             nn.init.zeros_(parameter)
         elif "norm" not in name:
             nn.init.normal_(parameter, std=0.02)
