@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 # What pytest-xdist tells its workers, and what they start must not see: a width, and that they are one of several.
 for name in [name for name in os.environ if name == "COLUMNS" or name.startswith("PYTEST_XDIST")]:
     del os.environ[name]
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would everything that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 
