@@ -162,10 +162,10 @@ def of_device(programs: Sequence[str] | None, mode: str | None) -> list[Check]:
         return []
     seen = ", ".join(sorted(programs)) or "no other process"
     found = [graded("GPU", seen, "end them, or wait until they have ended", bad=bool(programs))]
-    remedy = (
-        "`sudo nvidia-smi --id=0 --compute-mode=DEFAULT`, or its number: the processes of a block are on it at once"
-    )
-    return [*found, *([graded("compute mode", mode, remedy, bad=mode in EXCLUSIVE)] if mode else [])]
+    if mode:
+        remedy = "`sudo nvidia-smi --id=0 --compute-mode=DEFAULT`, or its number: a block has several processes on it"
+        found.append(graded("compute mode", mode, remedy, bad=mode in EXCLUSIVE))
+    return found
 
 
 def device_processes() -> list[str] | None:

@@ -38,8 +38,8 @@ def from_checkpoint(
     fields, rename = described(model, checkpoint.configuration(folder))
     built = model.load()(attention, **{**fields, **config})
     needed = built.state_dict()
-    optional = (name for names in ("HEAD", "ADDED") for name in getattr(model.module(), names, ()))
-    taken = chosen(needed, rename(read(folder)), tuple(optional))
+    optional = {name for listed in ("HEAD", "ADDED") for name in getattr(model.module(), listed, ())}
+    taken = chosen(needed, rename(read(folder)), optional)
     built.load_state_dict(taken, strict=False)
     return built, [name for name in needed if name not in taken]
 
