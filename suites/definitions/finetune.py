@@ -26,12 +26,12 @@ WORKLOADS = {
         ),
     ),
     "names, encoder_decoder": Workload(
-        task="finetuning/function_naming", model="encoder_decoder", size="tiny", data="functions", batch=32,
-        recipe=recipe(steps=1500),
+        task="finetuning/function_naming", model="encoder_decoder", size="tiny", data="functions", batch=16,
+        recipe=recipe(steps=1500, score_every=500),  # a score takes as long as a hundred steps
     ),
     "names, t5": Workload(
-        task="finetuning/function_naming", model="t5", size="tiny", data="functions", batch=32,
-        recipe=recipe(steps=1500),
+        task="finetuning/function_naming", model="t5", size="tiny", data="functions", batch=16,
+        recipe=recipe(steps=1500, score_every=500),  # a score takes as long as a hundred steps
     ),
     "language, gpt": Workload(
         task="pretraining/causal_lm", model="gpt", size="tiny", batch=16, recipe=recipe(steps=1000),

@@ -98,6 +98,7 @@ def ceilings(scale: Scale) -> tuple[Block, ...]:
             for direction in ("to_device", "to_host")
             for pinned in (True, False)
         ),
-        *(ceiling("disk", [PLAIN], direct=direct) for direct in (True, False)),
+        ceiling("disk", [PLAIN], direct=True),
+        ceiling("disk", [PLAIN], direct=False, fresh=True),
         ceiling("sustained", precisions(scale.usual), **square),
     )
