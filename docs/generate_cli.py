@@ -9,7 +9,7 @@ from typer.main import get_command
 from harness.cli import app
 
 PAGE = Path(__file__).with_name("cli.md")
-HEAD = """<!-- Written by `python docs/generate_cli.py`: change the help texts in harness/cli.py instead. -->
+HEAD = """<!-- Written by `python docs/generate_cli.py`: change the help texts in harness/commands/ instead. -->
 # The command line
 
 Results go to stdout, progress and warnings to stderr. Every command takes `--help`. The exit codes are in
@@ -52,7 +52,7 @@ def typed(item: Any) -> str:
 
 def meaning(item: Any) -> str:
     """Return an item's help and its default."""
-    has_default = item.default not in (None, False, ...) and not item.required
+    has_default = item.default not in (None, False, "", ...) and not item.required
     return (f": {item.help}" if item.help else "") + (f" Default: `{item.default}`." if has_default else "")
 
 

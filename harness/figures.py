@@ -11,6 +11,7 @@ import pandas as pd
 from harness.metrics import METRICS, QUALITY, TABLE
 from harness.outcome import earlier
 from harness.spec import Case
+from harness.stats import UNSETTLED
 from harness.store import Run
 
 MEASURED = ("ok", "interrupted")  # the outcomes whose figures count
@@ -54,6 +55,10 @@ class Figures:
     def is_measured(self, case: Case) -> bool:
         """Tell whether the case's figures count: it did not fail."""
         return case.id in self.outcomes and self.outcomes[case.id]["status"] in MEASURED
+
+    def is_settled(self, case: Case) -> bool:
+        """Tell whether the case was steady before it was timed, in every launch."""
+        return UNSETTLED not in [warning["code"] for warning in self.outcomes.get(case.id, {}).get("warnings", [])]
 
 
 def figures(run: Run) -> Figures:

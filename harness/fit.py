@@ -35,8 +35,11 @@ def fit_block(
     if not recorder.is_done(block.name, 1):
         for case in block.cases:
             recorder.outcome(case.id, block.name, "ok", None, 1)
+            launch = Launch(suite, block, 1, recorder, conditions, progress, watch)
+            with watch("startup"):
+                launch.describe(case)
             with watch("fit"):
-                fit(suite, block, case, Launch(suite, block, 1, recorder, conditions, progress, watch))
+                fit(suite, block, case, launch)
         recorder.launch_done(block.name, 1)
     progress.block_done(block)
 

@@ -13,9 +13,8 @@ from harness.metrics import METRICS, SPREAD
 from harness.outcome import is_owed
 from harness.policy import OUTCOME, Policy
 from harness.ratios import Ratios
-from harness.spec import Block, Case
-from harness.stats import UNSETTLED
-from harness.verdict import OVERALL, Ruling, Verdict, allow, concluded, counts, decided, ended, turned
+from harness.spec import Block
+from harness.verdict import OVERALL, Ruling, Verdict, allow, concluded, counts, decided, ended, steady, turned
 
 LAUNCHES = 2 * looks.LOOKS[-1]  # the last look, and as many to confirm it
 
@@ -69,23 +68,15 @@ def of_block(found: Figures, block: Block, policy: Policy) -> Iterator[Verdict]:
     yield outcome
     if not (found.is_measured(base) and found.is_measured(candidate)):
         return
-    unsettled = [case.variant.name for case in block.cases if UNSETTLED in codes(found, case)]
+    unsettled = [case.variant.name for case in block.cases if not found.is_settled(case)]
     for metric in SPREAD:
         if bool(found.of(base, metric)) != bool(found.of(candidate, metric)):
             yield replace(blank, metric=metric, reason="it was observed on one side only")
         elif found.of(base, metric):
             effects, strays = (effects_of(base, case, metric, found) for case in (candidate, control))
             margin = policy.margin(metric, *scope(block))
-            verdict = decided(replace(blank, metric=metric), paired(effects, strays, metric, margin))
-            if unsettled and METRICS[metric].noise == "timed":
-                verdict = replace(verdict, verdict="unsure", reason=f"{UNSETTLED}: {', '.join(unsettled)}")
-            yield verdict
+            yield steady(decided(replace(blank, metric=metric), paired(effects, strays, metric, margin)), unsettled)
     yield from counts(blank, found, base, found, candidate)
-
-
-def codes(found: Figures, case: Case) -> list[str]:
-    """Return the codes of a case's warnings."""
-    return [warning["code"] for warning in found.outcomes.get(case.id, {}).get("warnings", [])]
 
 
 def paired(effects: Mapping[int, float], strays: Mapping[int, float], metric: str, margin: float) -> Decision:
@@ -110,4 +101,5 @@ def of_all(found: Figures, blocks: Sequence[Block], policy: Policy) -> Iterator[
             for place in (1, 2)
         )
         blank = Verdict(block=OVERALL, case=OVERALL, metric=metric)
-        yield decided(blank, looks.together(effects, strays, policy.margin(metric, OVERALL)))
+        unsettled = [block.name for block in complete if not all(map(found.is_settled, block.cases))]
+        yield steady(decided(blank, looks.together(effects, strays, policy.margin(metric, OVERALL))), unsettled)

@@ -1,5 +1,6 @@
 """Loading a suite: by name or path, adjusted, and every name in it looked up before anything runs."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -125,9 +126,15 @@ def fields_of(named: names.Named) -> set[str]:
 
 
 def sources(suite: Suite, folders: Sequence[Path]) -> dict[str, str]:
-    """Return the SHA-256 of each file that the suite names, so that a run says which code it measured."""
+    """Return the SHA-256 of each file that the suite names, and of Tandem's code: what a run has measured."""
     named = {**files(suite, folders), **checkpoints(suite, folders)}
-    return {name: checksum(path) for name, path in named.items()}
+    return {"tandem": own_code(), **{name: checksum(path) for name, path in named.items()}}
+
+
+def own_code() -> str:
+    """Return the SHA-256 of all Python files of Tandem, which those that a suite names import from."""
+    paths = sorted(path for folder in ("harness", "suites") for path in (names.ROOT / folder).rglob("*.py"))
+    return hashlib.sha256("".join(map(checksum, paths)).encode()).hexdigest()
 
 
 def checkpoints(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:

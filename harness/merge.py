@@ -137,17 +137,18 @@ def joined(parts: Sequence[Part], command: list[str]) -> dict[str, Any]:
         "sources": {name: digest for meta in metas for name, digest in meta["sources"].items()},
         "launches": {block: numbers for block, numbers in launches.items() if numbers},
         "seconds": {phase: sum(meta["seconds"].get(phase, 0.0) for meta in metas) for phase in phases},
-        **({"ceilings": found} if (found := highest(metas)) else {}),
+        **({"ceilings": found} if (found := highest(parts)) else {}),
         "shards": [origin(part) for part in parts],
     }
 
 
-def highest(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the ceilings of each environment, the highest that any shard knew."""
+def highest(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return the ceilings of each environment of the merged run, the highest that any shard in it knew."""
     found: dict[str, passport.Ceilings] = {}
-    for meta in metas:
-        for place in meta.get("ceilings", {}):
-            found[place] = passport.of_run(meta, place).merged(found.get(place, passport.NONE))
+    for part, names in zip(parts, environment_names(parts), strict=True):
+        for place in part.run.meta.get("ceilings", {}):
+            own = passport.of_run(part.run.meta, place)
+            found[names[place]] = own.merged(found.get(names[place], passport.NONE))
     return {place: asdict(ceilings) for place, ceilings in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -259,7 +260,7 @@ class Suite:
             raise UserError(f"suite {self.name!r}: explain is {self.explain!r}", "give true or false")
         for name in ("timeout", "budget"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or value <= 0):
+            if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
                 raise UserError(f"suite {self.name!r}: {name} is {value!r}", "give seconds above 0")
         for block in self.blocks:
             if 0 < block.workload.recipe.score_every < self.check_steps:

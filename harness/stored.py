@@ -14,7 +14,7 @@ from harness.policy import OUTCOME, Policy
 from harness.spec import Block, Case
 from harness.stats import level
 from harness.store import Run
-from harness.verdict import OVERALL, Ruling, Verdict, concluded, counts, decided, ended, turned
+from harness.verdict import OVERALL, Ruling, Verdict, concluded, counts, decided, ended, steady, turned
 
 
 def stored(base: Figures, candidate: Figures, policy: Policy, today: date) -> Ruling:
@@ -62,6 +62,7 @@ def of_sessions(base: Figures, candidate: Figures, block: Block, case: Case, pol
     yield ended(blank, base.outcomes.get(case.id), candidate.outcomes.get(case.id))
     if not (base.is_measured(case) and candidate.is_measured(case)):
         return
+    unsettled = [side.run.id for side in (base, candidate) if not side.is_settled(case)]
     for metric in SPREAD:
         before, after = (levels(side, case, metric) for side in (base, candidate))
         if len(before) == len(after) == 1 and before == after:  # as the loss of one seed, where nothing has changed
@@ -69,9 +70,8 @@ def of_sessions(base: Figures, candidate: Figures, block: Block, case: Case, pol
         elif before or after:
             stray = DRIFT if METRICS[metric].noise == "timed" else 0.0
             margin = max(policy.margin(metric, case.id, block.name), stray)
-            yield decided(
-                replace(blank, metric=metric), looks.between([before], [after], margin, METRICS[metric].scale)
-            )
+            decision = looks.between([before], [after], margin, METRICS[metric].scale)
+            yield steady(decided(replace(blank, metric=metric), decision), unsettled)
     yield from counts(blank, base, case, candidate, case)
 
 
@@ -82,7 +82,9 @@ def of_all_sessions(base: Figures, candidate: Figures, cases: Sequence[Case], po
     if len(measured) > 1:
         before, after = ([levels(side, case, metric) for case in measured] for side in (base, candidate))
         margin = max(policy.margin(metric, OVERALL), DRIFT)
-        yield decided(Verdict(block=OVERALL, case=OVERALL, metric=metric), looks.between(before, after, margin))
+        unsettled = [case.id for case in measured if not (base.is_settled(case) and candidate.is_settled(case))]
+        blank = Verdict(block=OVERALL, case=OVERALL, metric=metric)
+        yield steady(decided(blank, looks.between(before, after, margin)), unsettled)
 
 
 def levels(side: Figures, case: Case, metric: str) -> list[float]:

@@ -13,6 +13,7 @@ from harness.metrics import COMPILED, METRICS
 from harness.outcome import earlier
 from harness.policy import OUTCOME, Policy
 from harness.spec import Case
+from harness.stats import UNSETTLED
 
 BASE, CANDIDATE, CONTROL = "base", "candidate", "control"  # the variants of a gate's block, in this order
 COUNTED = (*COMPILED, "kernels_per_step", "flop")  # what repeats exactly; more is worse
@@ -91,6 +92,13 @@ def decided(blank: Verdict, decision: Decision) -> Verdict:
         said, ratio=math.exp(center), low=low, high=high, margin=math.expm1(decision.bound),
         noise_floor=math.expm1(decision.floor), detectable=math.expm1(decision.detectable),
     )  # fmt: skip
+
+
+def steady(verdict: Verdict, unsettled: Sequence[str]) -> Verdict:
+    """Return a verdict, `unsure` if it is on times and some of what it rests on was not steady."""
+    if not unsettled or METRICS[verdict.metric].noise != "timed":
+        return verdict
+    return replace(verdict, verdict="unsure", reason=f"{UNSETTLED}: {', '.join(unsettled)}")
 
 
 def counts(blank: Verdict, before: Figures, base: Case, after: Figures, candidate: Case) -> Iterator[Verdict]:

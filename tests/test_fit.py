@@ -59,6 +59,12 @@ def test_each_variant_has_its_size_and_no_probe_is_a_failed_case(tmp_path):
     assert alive_workers(tmp_path) == []
 
 
+def test_a_search_says_on_which_machine_it_was(tmp_path):
+    _, run = Bench(tmp_path, {"a": {"fits": {"batch": 37}}}).run(*FIT)
+    (case,) = run.suite.cases
+    assert run.environment(case)["fingerprint"] == "scripted"
+
+
 def test_how_long_a_search_takes_is_not_known_before_and_said_so(tmp_path):
     done = Bench(tmp_path, {"a": {}}).call("run", "own.py", "--dry-run", *FIT)
     assert "expected time: not known before the search: 6 probes a variant and one for each doubling" in done.stdout

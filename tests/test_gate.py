@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from test_run import WORKER, alive_workers, wait_until
 from harness.figures import figures
 from harness.names import ROOT
 from harness.policy import Policy
+from harness.stats import UNSETTLED
 from harness.store import open_run
 from harness.stored import stored
 from harness.verdict import Verdict, ended
 
+TODAY = date(2026, 1, 1)
 SUITE = '''
 """A suite for scripted workers."""
 from harness.spec import Block, Suite, Variant, Workload
@@ -228,9 +231,23 @@ def test_one_launch_of_two_stored_runs_tells_nothing_unless_it_is_the_same(tmp_p
     suite = made_suite(lengths=(64,), launches=1)
     first, slower = (figures(made_run(tmp_path / name, suite, slower=by)) for name, by in (("a", 1.0), ("b", 2.0)))
     for other, verdict in ((slower, "unsure"), (first, "pass")):
-        ruling = stored(first, other, Policy(), date(2026, 1, 1))
+        ruling = stored(first, other, Policy(), TODAY)
         timed = [item for item in ruling.verdicts if item.metric == "step_seconds" and item.block != "all cases"]
         assert {item.verdict for item in timed} == {verdict}
+
+
+def test_a_time_of_a_case_that_never_settled_is_unsure_alone_and_together(tmp_path):
+    suite = made_suite(lengths=(64,))
+    first, slower = (figures(made_run(tmp_path / name, suite, slower=by)) for name, by in (("a", 1.0), ("b", 2.0)))
+    unsteady = suite.cases[1]
+    warning = {"code": UNSETTLED, "message": "its step time never settled", "remedy": "close what else runs"}
+    told = {**slower.outcomes[unsteady.id], "warnings": [warning]}
+    ruling = stored(first, replace(slower, outcomes={**slower.outcomes, unsteady.id: told}), Policy(), TODAY)
+    found = {item.case: item for item in ruling.verdicts if item.metric == "step_seconds"}
+    assert found[suite.cases[0].id].verdict == "fail"
+    assert (found[unsteady.id].verdict, found["all cases"].verdict) == ("unsure", "unsure")
+    assert slower.run.id in found[unsteady.id].reason
+    assert unsteady.id in found["all cases"].reason
 
 
 def test_two_stored_runs_are_judged_or_refused(tmp_path):

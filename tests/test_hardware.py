@@ -1,6 +1,7 @@
 """Hardware runs and passports: how ceilings are measured, and what follows from them."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -161,6 +162,24 @@ def test_the_roofline_is_what_the_ceilings_allow_phase_by_phase(measured):
     assert found["backward"].seconds == pytest.approx(1.3e9 / 1e11)
     assert found["optimizer"].seconds == pytest.approx((1e6 + 2 * (1e6 + 2e6)) / 2e10)
     assert [found[phase].by for phase in ("forward", "backward", "optimizer")] == ["products", "products", "memory"]
+
+
+def test_bytes_are_those_of_all_micro_batches_and_of_lengths_that_vary_unknown(measured):
+    _, run = measured
+    frame = frame_of(run)
+    case = next(case for case in run.suite.cases if case.variant.name == "a")
+    found = SimpleNamespace(center=frame.center)
+    for changes, expected in (({"accumulate": 4}, (4 * 4e6, 4e6)), ({"lengths": 2}, None)):
+        asked = SimpleNamespace(id=case.id, variant=case.variant, workload=replace(case.workload, **changes))
+        moved = shares.fewest_bytes(found, asked)
+        assert (moved and moved["forward"]) == expected
+
+
+def test_a_model_that_failed_has_no_part_in_the_answers(tmp_path):
+    done, _ = Machine(tmp_path, a={**SCRIPT["a"], "fail": {"verb": "measure", "how": "crash", "from_launch": 2}}).run()
+    assert done.returncode == 3
+    assert "of the rate of fp32 matrix products" not in done.stdout
+    assert "nothing was shown to be faster" not in done.stdout
 
 
 def test_the_distance_to_the_peak_is_explained_by_the_trace_and_sums_to_the_step():
@@ -365,6 +384,12 @@ def test_a_gpu_in_use_is_refused_and_its_user_named(tmp_path, monkeypatch):
     monkeypatch.setattr("harness.fitness.device_processes", lambda: ["python3", "trainer"])
     with pytest.raises(UserError, match="the GPU is in use by python3, trainer; a ceiling beside that is too low"):
         measure("cuda", None, tmp_path, quick=True, quiet=True)
+
+
+@pytest.mark.parametrize("price", [math.inf, math.nan])
+def test_a_price_that_is_no_number_ends_it_at_once(tmp_path, price):
+    with pytest.raises(UserError, match="give what an hour costs"):
+        measure("cpu", price, tmp_path, quick=True, quiet=True)
 
 
 def test_a_price_below_nothing_ends_it_at_once(tmp_path):

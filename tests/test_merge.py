@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from made_run import compared
 
+from harness import passport
 from harness.errors import UserError
 from harness.merge import merge
 from harness.plan import plan
@@ -185,6 +186,18 @@ def test_machines_that_differ_keep_an_environment_each(sharded, shards, tmp_path
     found = compared(merged, open_run(sharded.whole))
     assert found.comparisons == ()
     assert [item.field for item in found.differences] == [f"{marks[1]} and {threads}: fingerprint"]
+
+
+def test_ceilings_go_with_the_environment_they_are_of(shards, tmp_path):
+    for shard, place, peak in zip(shards, ("current threads=None", "current"), (1e11, 2e11), strict=True):
+        known = {place: {"peaks": {"fp32": peak}, "bandwidths": [], "passport": "p"}}
+        edit(shard / "run.json", lambda meta, known=known: meta.update(ceilings=known))
+    merged = joined(shards, tmp_path / "alike")
+    assert passport.of_run(merged.meta, "current threads=None").peak("fp32") == 2e11
+    edit(shards[1] / "environments.json", lambda found: found["current"].update(fingerprint="other"))
+    merged = joined(shards, tmp_path / "unlike")
+    found = {place: passport.of_run(merged.meta, place).peak("fp32") for place in places(merged)}
+    assert [*found.values()] == [1e11, 2e11, None]
 
 
 def test_machines_of_one_kind_that_differ_in_speed_keep_an_environment_each(shards, tmp_path):

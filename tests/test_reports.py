@@ -505,6 +505,20 @@ def test_the_ladder_over_all_workloads_is_of_those_measured_to_the_end(tmp_path:
     assert [mark.series for mark in whole.marks[1:3]] == ["better", "better"]
 
 
+def test_models_of_other_settings_have_lengths_of_their_own(tmp_path: Path) -> None:
+    suite = made_suite(lengths=(32, 64))
+    wide = [
+        replace(block, name=f"{block.name} dim=256", workload=replace(block.workload, settings={"dim": 256}))
+        for block in suite.blocks
+    ]
+    run = made_run(tmp_path, replace(suite, blocks=(*suite.blocks, *wide)))
+    found = [chart for chart in charts(document_of([run], ["length"])) if chart.title.startswith("Throughput")]
+    assert [chart.title for chart in found] == [
+        f"Throughput over length: gpt tiny fp32{mark}" for mark in ("", " dim=256")
+    ]
+    assert all({mark.at for mark in chart.marks} == {32.0, 64.0} for chart in found)
+
+
 def test_every_chart_is_a_table_too(document: Document) -> None:
     for chart in charts(document):
         table = _vega.data(chart)

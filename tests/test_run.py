@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.conditions import Conditions
+from harness.load import own_code
 from harness.spec import Variant
 from harness.store import COLUMNS, open_run, read_rows
 
@@ -98,6 +99,27 @@ def test_a_run_is_measured_stored_and_compared(tmp_path):
     comparison = next(item for item in json.loads(report.stdout)["comparisons"] if item["metric"] == "step_seconds")
     assert comparison["verdict"] == "better"
     assert comparison["ratio"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_weights_that_are_not_trained_are_held_against_the_first_loss_alone(tmp_path):
+    errors = {"errors": {"output_error": 1e-6, "losses_error": 0.1}}
+    bench = Bench(tmp_path, {"a": errors}, launches=1)
+    _, run = bench.run("--set", "optimizer=none")
+    assert outcomes(run) == {"a": "ok"}
+    assert "losses_error" not in set(run.samples().metric)
+    _, run = bench.run()
+    assert outcomes(run) == {"a": "wrong"}
+
+
+def test_a_run_is_not_resumed_where_the_code_of_tandem_has_changed(tmp_path):
+    bench = Bench(tmp_path, {"a": {}}, launches=1)
+    _, run = bench.run()
+    meta = json.loads((run.path / "run.json").read_text())
+    assert meta["sources"]["tandem"] == own_code()
+    (run.path / "run.json").write_text(json.dumps({**meta, "sources": {**meta["sources"], "tandem": "another"}}))
+    done = bench.call("run", "--resume", run.id)
+    assert done.returncode == 2
+    assert "tandem has changed since run" in done.stderr
 
 
 def test_the_workers_take_turns_as_planned(tmp_path):

@@ -1,6 +1,7 @@
 """Suites as data: validation, stable ids, to and from JSON."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -79,6 +80,8 @@ def test_the_first_variant_is_the_baseline_unless_named():
         (lambda: Suite(name="s", question="?", blocks=[BLOCK, replace(BLOCK, name="other")]), "in two blocks"),
         (lambda: replace(SUITE, launches=0), "launches is 0"),
         (lambda: replace(SUITE, timeout=-1), "timeout is -1"),
+        (lambda: replace(SUITE, budget=math.inf), "budget is inf"),
+        (lambda: replace(SUITE, budget=math.nan), "budget is nan"),
         (lambda: Suite.from_json({**SUITE.to_json(), "lunches": 3}), "did you mean 'launches'"),
     ],
 )

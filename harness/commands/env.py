@@ -15,7 +15,7 @@ Label = Annotated[str, typer.Argument(metavar="LABEL", help="Letters, digits, da
 @app.command()
 def create(
     label: Label,
-    torch: Annotated[str, typer.Option(metavar="VERSION", help="The release, 1.13.1 or newer.")],
+    torch: Annotated[str, typer.Option(metavar="VERSION", help="The release, 1.13.1 or newer; required.")],
     python: Annotated[str, typer.Option(metavar="VERSION", help="As `3.10`, or a path; else one that fits.")] = "",
     index_url: Annotated[str, typer.Option(metavar="URL", help="Where packages are from, if not pip's own.")] = "",
     with_: Annotated[

@@ -1,6 +1,7 @@
 """`tandem hardware`: what this machine can do at most, what Transformers reach of it, and how it compares."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -25,7 +26,7 @@ def hardware(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer ceilings, no models: under 3 minutes on 2 cores.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="KIND", help="auto, cpu, cuda, mps or xpu.")] = "auto",
     price: Annotated[
         Optional[float], typer.Option("--price-per-hour", help="What an hour of this machine costs, in any currency.")
     ] = None,
@@ -46,7 +47,7 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
     from harness.spec import Variant
     from harness.stopwatch import Stopwatch
 
-    if price is not None and price <= 0:
+    if price is not None and not 0 < price < math.inf:
         raise UserError(f"--price-per-hour is {price:g}", "give what an hour costs, above 0")
     watch = Stopwatch()
     with watch("prepare"):

@@ -14,6 +14,7 @@ LISTED = {
     "attention": "attention",
     "tasks": "task",
     "ceilings": "ceiling",
+    "data": "data",
     "metrics": "",
     "formats": "format",
 }

@@ -24,7 +24,8 @@ def trace(
     ],
     case: Name = None,
     other: Annotated[
-        Optional[str], typer.Argument(metavar="[CASE]", help="Another: what it does in another time than the first.")
+        Optional[str],
+        typer.Argument(metavar="[CASE]", help="A second one: where its step takes more or less time than the first's."),
     ] = None,
     tensorboard: Annotated[
         bool,

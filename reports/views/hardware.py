@@ -144,7 +144,8 @@ def scores(frame: Frame) -> Iterator[Note | Table]:
     rows: list[tuple[Cell, ...]] = []
     cases = []
     for block in frame.run.suite.blocks:
-        rates = [(found, case) for case in block.cases if (found := frame.center(case, "tokens_per_second"))]
+        measured = filter(frame.figures.is_measured, block.cases)
+        rates = [(found, case) for case in measured if (found := frame.center(case, "tokens_per_second"))]
         if not block.workload.model or not rates:
             continue
         _, best = max(rates, key=lambda pair: pair[0])
@@ -280,7 +281,8 @@ def share(frame: Frame, case: Case) -> Quantity | None:
     if not (quantity and peak):
         return None
     found = quantity.estimate
-    center, low, high = (NEEDED * value / peak for value in (found.center, found.low, found.high))
+    needed = NEEDED if case.workload.settings.get("causal", True) else 1.0
+    center, low, high = (needed * value / peak for value in (found.center, found.low, found.high))
     return Quantity(estimate=Estimate(center=center, low=low, high=high, n=found.n), unit="share")
 
 
@@ -300,7 +302,7 @@ def sustained(frame: Frame, found: Found) -> Iterator[Note | Chart]:
     for block, case in of(found, "sustained"):
         turns = frame.figures.rounds.get(case.id, {}).get(1, {})
         flop = frame.center(case, "flop")
-        if not flop or len(turns) < 2 * ENDS:
+        if not frame.figures.is_measured(case) or not flop or len(turns) < 2 * ENDS:
             continue
         rates = [flop / seconds for _, seconds in sorted(turns.items())]
         first, last, short = median(rates[:ENDS]), median(rates[-ENDS:]), in_short_turns(found, block, case)

@@ -1,6 +1,7 @@
 """How throughput, time and memory change with the sequence length."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.spec import Block, stem
 from reports.document import Chart, Mark, Section, Table
@@ -18,25 +19,36 @@ METRICS = {
 
 def view(frame: Frame) -> Section:
     """Return table and chart of each model that was measured at several lengths; `kernels` does it for attentions."""
-    models: dict[tuple[str, str, str | None, str], list[Block]] = {}
+    models: dict[str, list[Block]] = {}
     for block in frame.run.suite.blocks:
         if is_kernel(block):
             continue
-        work, precision = block.workload, block.baseline_case.variant.precision
-        models.setdefault((work.task, work.model, work.size, precision), []).append(block)
+        models.setdefault(apart_from_length(block), []).append(block)
     items = [
         item
-        for (_, model, size, precision), blocks in models.items()
+        for blocks in models.values()
         if len({block.workload.length for block in blocks}) > 1
         for name, (metric, unit) in METRICS.items()
-        for item in over_lengths(
-            frame, " ".join(filter(None, (stem(model), size, precision))), blocks, name, metric, unit
-        )
+        for item in over_lengths(frame, name_of(blocks[0]), blocks, name, metric, unit)
     ]
     items.sort(key=lambda item: isinstance(item, Table))  # charts first, side by side
     return Section(
         title="Length", question="How do throughput, time and memory change with the length?", items=tuple(items)
     )
+
+
+def apart_from_length(block: Block) -> str:
+    """Return all that blocks over several lengths have in common: the batch and the room for positions may grow."""
+    settings = {name: value for name, value in block.workload.settings.items() if name != "positions"}
+    work = replace(block.workload, length=2 * block.workload.lengths, batch=1, settings=settings)
+    return f"{work} {block.baseline_case.variant.precision}"
+
+
+def name_of(block: Block) -> str:
+    """Return the name of a model with its size and precision, and with what its block's name says beside."""
+    work = block.workload
+    marks = block.name.removeprefix(work.slug) if block.name.startswith(work.slug) else ""
+    return " ".join(filter(None, (stem(work.model), work.size, block.baseline_case.variant.precision, marks.strip())))
 
 
 def over_lengths(

@@ -55,16 +55,19 @@ def fewest_bytes(frame: Frame, case: Case) -> dict[str, tuple[float, float]] | N
 
     Forward writes what backward needs, backward reads that and writes the gradients; the optimizer reads these, and
     reads and writes the parameters that they are of, and its state. What forward and backward read of the parameters
-    is left out: of an embedding that is a few rows. None where the parts are not known.
+    is left out: of an embedding that is a few rows. None where the parts are not known, or known of one length of many.
     """
+    if case.workload.lengths > 1:
+        return None
     found = {part: frame.center(case, f"memory_{part}_bytes") for part in PARTS}
     if None in found.values():
         return None
     saved, gradients, state = (found[part] or 0.0 for part in ("activations", "gradients", "optimizer"))
     updated = 0.0 if case.variant.optimizer == "none" else gradients + state  # a parameter is as large as its gradient
+    times = case.workload.accumulate  # the parts are those of one micro-batch
     return {
-        "forward": (saved, saved),
-        "backward": (saved + gradients, saved + gradients),
+        "forward": (times * saved, saved),
+        "backward": (times * (saved + gradients), saved + gradients),
         "optimizer": (gradients + 2 * updated if updated else 0.0, gradients + updated if updated else 0.0),
     }
 
@@ -112,7 +115,8 @@ def changed(frame: Frame, blocks: Sequence[Block]) -> Iterator[Note]:
 def best(frame: Frame, blocks: Sequence[Block]) -> Iterator[Note]:
     """Yield for each block the case that reaches the highest share of its peak."""
     for block in blocks:
-        shares = [(quantity, case) for case in block.cases if (quantity := frame.quantity(case, "mfu"))]
+        measured = filter(frame.figures.is_measured, block.cases)
+        shares = [(quantity, case) for case in measured if (quantity := frame.quantity(case, "mfu"))]
         if shares:
             quantity, case = max(shares, key=lambda pair: pair[0].estimate.center)
             words = f"of the rate of {case.variant.precision} matrix products on this machine"

@@ -34,10 +34,10 @@ WORKLOADS = {
         recipe=recipe(steps=1500, score_every=500),  # a score takes as long as a hundred steps
     ),
     "language, gpt": Workload(
-        task="pretraining/causal_lm", model="gpt", size="tiny", batch=16, recipe=recipe(steps=1000),
+        task="pretraining/causal_lm", model="gpt", size="tiny", batch=16, recipe=recipe(steps=500),
     ),
     "language, llama": Workload(
-        task="pretraining/causal_lm", model="llama", size="tiny", batch=16, recipe=recipe(steps=1000),
+        task="pretraining/causal_lm", model="llama", size="tiny", batch=16, recipe=recipe(steps=500),
     ),
     "speech": Workload(
         task="finetuning/speech", model="whisper", size="tiny", data="spoken_words", batch=16, length=50,
