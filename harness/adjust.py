@@ -78,7 +78,7 @@ def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
 
     A mark of that field which the name has already, such as `heads=8`, is set anew in any case.
     """
-    name, marks = re.subn(rf" {re.escape(key)}=\S+", f" {key}={value}", block.name)
+    name, marks = re.subn(rf" {re.escape(key)}=\S+", lambda _: f" {key}={value}", block.name)
     if key in VARIANT_FIELDS:
         return replace(block, name=name, variants=tuple(replace(item, **{key: value}) for item in block.variants))
     workload = block.workload

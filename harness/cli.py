@@ -1,6 +1,8 @@
 """The command line: results on stdout, progress and warnings on stderr, exit codes as in `harness.exits`."""
 
 import sys
+import traceback
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -35,16 +37,20 @@ app.add_typer(hardware.app, name="hardware")
 
 
 def main() -> NoReturn:
-    """Run a command; a user's mistake is one line and exit code 2."""
+    """Run a command; a user's mistake is one line and exit code 2, a bug of Tandem its traceback and code 70."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a report holds signs that not every locale has
     try:
         app()
     except UserError as error:
         mistake(str(error))
-    except OSError as error:
-        if error.filename is None and error.errno not in DISK:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        mistake(f"{where}{error.strerror}; {DISK.get(error.errno or 0, 'check the path and its permissions')}")
+    except Exception as error:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK):
+            where = f"{error.filename}: " if error.filename else ""
+            mistake(f"{where}{error.strerror}; {DISK.get(error.errno or 0, 'check the path and its permissions')}")
+        traceback.print_exc()
+        sys.exit(exits.BUG)
     sys.exit(exits.FINE)
 
 

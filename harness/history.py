@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from harness import stats
 from harness.changes import FEWEST, Changes, exact_changes, level_changes
@@ -36,9 +37,15 @@ class Point:
         return self.value is not None and math.isfinite(self.value.center)
 
     @property
-    def fingerprint(self) -> str | None:
-        """What machine and torch it ran on, equal where times compare."""
-        return self.run.environment(self.case).get("fingerprint")
+    def setting(self) -> tuple[Any, ...]:
+        """What was done, and on which machine and torch: figures compare where it is equal."""
+        facts, suite = self.run.facts(self.case), self.run.suite
+        return (
+            self.run.environment(self.case).get("fingerprint"),
+            self.run.meta.get("data", {}).get(self.case.workload.data, {}).get("sha256"),
+            *(facts.get(name) for name in ("weights_sha256", "batch_sha256")),
+            *(suite.quality_steps, suite.seeds),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +61,9 @@ class Shift:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """The sound points of one machine and torch; `changes` is None where they are too few to tell."""
+    """The sound points of one setting; `changes` is None where they are too few to tell."""
 
-    fingerprint: str | None
+    setting: tuple[Any, ...]
     line: str
     points: tuple[Point, ...]
     changes: Changes | None
@@ -65,7 +72,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A metric of a case over runs, and its changes among the runs of each machine."""
+    """A metric of a case over runs, and its changes among the runs of each setting."""
 
     metric: Metric
     case: str
@@ -89,12 +96,12 @@ def history(metric: str, case: str, folder: Path) -> History:
     if not any(item.value for item in points):
         seen = {name for item in points for name in item.figures.launches.get(named.id, {})}
         raise UserError(f"no run measured {metric} of {named.id}", f"measured: {', '.join(sorted(seen)) or 'nothing'}")
-    machines = dict.fromkeys(item.fingerprint for item in points if item.is_sound)
+    settings = dict.fromkeys(item.setting for item in points if item.is_sound)
     return History(
         metric=METRICS[metric],
         case=named.id,
         points=points,
-        series=tuple(series_of(METRICS[metric], machine, points) for machine in machines),
+        series=tuple(series_of(METRICS[metric], setting, points) for setting in settings),
         refused=refused,
     )
 
@@ -116,14 +123,14 @@ def point(found: Figures, case: Case, metric: str) -> Point:
     return Point(figures=found, case=case, value=stats.estimate(values.values()) if values else None)
 
 
-def series_of(metric: Metric, fingerprint: str | None, points: Sequence[Point]) -> Series:
-    """Return the points of one machine, with their changes."""
-    own = [item for item in points if item.is_sound and item.fingerprint == fingerprint]
+def series_of(metric: Metric, setting: tuple[Any, ...], points: Sequence[Point]) -> Series:
+    """Return the points of one setting, with their changes."""
+    own = [item for item in points if item.is_sound and item.setting == setting]
     values = [item.value.center for item in own if item.value]
     is_exact, is_enough = metric.noise == "exact", len(values) >= fewest(metric)
     changes = (exact_changes(values) if is_exact else level_changes(values, metric.scale)) if is_enough else None
     return Series(
-        fingerprint=fingerprint,
+        setting=setting,
         line=own[0].run.environment(own[0].case).get("line", "unknown machine"),
         points=tuple(own),
         changes=changes,

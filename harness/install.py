@@ -92,9 +92,10 @@ def chosen(python: str, release: tuple[int, int]) -> str:
     fitting = [f"3.{minor}" for minor in range(newest, pythons.OLDEST[1] - 1, -1)]
     own = "{}.{}".format(*sys.version_info)
     if os.sep in python:
+        python = os.path.abspath(python)
         if reason := pythons.too_old(pythons.ask(python, pythons.VERSION)):
             raise UserError(f"--python {python} {reason}", "give the path of a Python 3.10 or newer")
-        return os.path.abspath(python)
+        return python
     if python and not re.fullmatch(r"3\.\d+(\.\d+)?", python):
         raise UserError(f"--python {python!r} is no version", "write for instance --python 3.10, or a path")
     if python and tuple(map(int, python.split(".")[:2])) < pythons.OLDEST:
@@ -190,4 +191,4 @@ def again(label: str, torch: str, python: str, index_url: str, extra: Sequence[s
 
 def without_password(text: str) -> str:
     """Return a text without what stands in URLs before the host."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
+    return re.sub(r"//[^/\s]+@", "//", text)

@@ -28,20 +28,20 @@ def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -
         return model_fields(workload, folders)
 
     for text in sorted(settings, key=lambda text: text.partition("=")[0] not in FIRST):
-        check_values(text, folders)
+        check_values(text, text.partition("=")[2:], folders)
         suite = adjust.set_value(suite, text, settings_of)
     for text in axes:
-        check_values(text, folders)
+        check_values(text, text.partition("=")[2].split(","), folders)
         suite = adjust.vary(suite, text, settings_of)
     return suite, folders
 
 
-def check_values(text: str, folders: Sequence[Path]) -> None:
-    """Raise UserError for a value of `key=a,b` that should be a name and is none."""
-    key, _, values = text.partition("=")
+def check_values(text: str, values: Iterable[str], folders: Sequence[Path]) -> None:
+    """Raise UserError for a value of `key=...` that should be a name and is none."""
+    key = text.partition("=")[0]
     kind = {"start": "task", "start_data": "data"}.get(key, key)
     if kind in ("model", "attention", "task", "data"):
-        for value in values.split(","):
+        for value in values:
             names.find(kind, value, folders)
 
 

@@ -223,5 +223,5 @@ def listing(kind: str) -> list[Named]:
 def _specification(dotted: str) -> Any:
     try:
         return importlib.util.find_spec(dotted)
-    except ModuleNotFoundError:
+    except (ImportError, ValueError):  # not there, or no name of a module, such as `./own`
         return None

@@ -52,7 +52,7 @@ def checked_out(commits: Iterable[str], folder: Path) -> Iterator[dict[str, Tree
     try:
         for commit, tree in trees.items():
             remove(tree.checkout)
-            if git(*NO_HOOKS, "worktree", "add", "--detach", "--quiet", str(tree.checkout), commit) is None:
+            if git(*NO_HOOKS, "worktree", "add", "--force", "--detach", "--quiet", str(tree.checkout), commit) is None:
                 raise UserError(f"git cannot check out {commit}", "see `git worktree add`")
         yield trees
     finally:
@@ -65,9 +65,9 @@ def checked_out(commits: Iterable[str], folder: Path) -> Iterator[dict[str, Tree
 
 def remove(checkout: Path) -> None:
     """Remove a checkout and what git knows of it; one that was never made is fine."""
-    git("worktree", "remove", "--force", str(checkout))
-    shutil.rmtree(checkout, ignore_errors=True)
-    git("worktree", "prune")
+    if git("worktree", "remove", "--force", str(checkout)) is None and checkout.exists():
+        shutil.rmtree(checkout, ignore_errors=True)
+        git("worktree", "remove", "--force", str(checkout))
 
 
 def git(*arguments: str) -> str | None:

@@ -30,8 +30,8 @@ def document_of(found: History) -> Document:
 
 
 def answer(found: History, series: Series) -> tuple[Cell, ...]:
-    """Return the sentence that says whether the metric changed on a machine."""
-    what = f"{found.metric.name} of {found.case}{on_machine(found, series)}"
+    """Return the sentence that says whether the metric changed in a series."""
+    what = f"{found.metric.name} of {found.case}{in_series(found, series)}"
     runs = f"{len(series.points)} run{'s' * (len(series.points) > 1)}"
     if series.changes is None:
         return (f"{what}: nothing can be told from {runs}, {fewest(found.metric)} or more are needed",)
@@ -73,9 +73,10 @@ def detectable(found: History, series: Series) -> tuple[Cell, ...]:
 
 
 def warnings(found: History) -> Iterator[Note]:
-    """Yield what a reader has to know: several machines, runs without a figure, runs that could not be read."""
+    """Yield what a reader has to know: several series, runs without a figure, runs that could not be read."""
     if len(found.series) > 1:
-        text = f"these runs are of {len(found.series)} machines or torch builds; changes are searched within each"
+        text = f"these runs are {len(found.series)} series, by machine, torch and what was done (data, weights, seeds,"
+        text += " steps before the score): changes are searched within each"
         yield Note(parts=(text,), kind="warning")
     if missing := [point for point in found.points if not point.is_sound]:
         yield Note(parts=(f"{len(missing)} of {len(found.points)} runs have no finite value",), kind="warning")
@@ -90,7 +91,7 @@ def changes(found: History) -> Iterator[Table]:
             shift.first.run.id,
             shift.first.run.meta.get("commit"),
             shift.last.run.id,
-            machine(found, shift.first),
+            series_of(found, shift.first),
             quantity(found, shift.before),
             quantity(found, shift.after),
             Change(judgement=shift.judgement),
@@ -99,15 +100,15 @@ def changes(found: History) -> Iterator[Table]:
         for shift in series.shifts
     )
     if rows:
-        columns = ("changed at run", "commit", "last run before", "machine", "level before", "level after", "change")
+        columns = ("changed at run", "commit", "last run before", "series", "level before", "level after", "change")
         yield filled(Table(title="Changes", columns=columns, rows=rows, hardware=hardware(found)))
 
 
 def chart(found: History) -> Iterator[Chart]:
-    """Yield the picture of all finite values, a line for each machine."""
+    """Yield the picture of all finite values, a line for each series."""
     marks = tuple(
         Mark(
-            at=float(number), value=point.value.center, series=f"machine {machine(found, point) or 1}",
+            at=float(number), value=point.value.center, series=f"series {series_of(found, point) or 1}",
             low=end(point.value.low), high=end(point.value.high),
         )
         for number, point in enumerate(found.points)
@@ -129,13 +130,13 @@ def table(found: History) -> Table:
             point.run.id,
             point.run.meta.get("started"),
             point.run.meta.get("commit"),
-            machine(found, point),
+            series_of(found, point),
             quantity(found, point.value) if point.value else Status(outcome=outcome(point)),
             Change(judgement=firsts[id(point)].judgement) if id(point) in firsts else None,
         )
         for point in found.points
     )
-    columns = ("run", "started", "commit", "machine", found.metric.name.replace("_", " "), "changed")
+    columns = ("run", "started", "commit", "series", found.metric.name.replace("_", " "), "changed")
     return filled(Table(title="Run by run", columns=columns, rows=rows, hardware=hardware(found)))
 
 
@@ -171,22 +172,22 @@ def outcome(point: Point) -> str:
     return "not measured" if status == "ok" else str(status)
 
 
-def machine(found: History, point: Point) -> str | None:
-    """Return the number of a point's machine; None where there is only one, or the point has no value."""
-    numbers = [number for number, series in enumerate(found.series, 1) if series.fingerprint == point.fingerprint]
+def series_of(found: History, point: Point) -> str | None:
+    """Return the number of a point's series; None where there is only one, or the point has no value."""
+    numbers = [number for number, series in enumerate(found.series, 1) if series.setting == point.setting]
     return str(numbers[0]) if numbers and len(found.series) > 1 else None
 
 
-def on_machine(found: History, series: Series) -> str:
-    """Return which machine a sentence is about, where there are several."""
-    return f" on machine {found.series.index(series) + 1}" if len(found.series) > 1 else ""
+def in_series(found: History, series: Series) -> str:
+    """Return which series a sentence is about, where there are several."""
+    return f" in series {found.series.index(series) + 1}" if len(found.series) > 1 else ""
 
 
 def hardware(found: History) -> tuple[str, ...]:
-    """Return the line of each machine, numbered where there are several."""
+    """Return the hardware line of each series, numbered where there are several."""
     if len(found.series) == 1:
         return (found.series[0].line,)
-    return tuple(f"machine {number}: {series.line}" for number, series in enumerate(found.series, 1))
+    return tuple(f"series {number}: {series.line}" for number, series in enumerate(found.series, 1))
 
 
 def end(value: float) -> float | None:

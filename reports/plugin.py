@@ -45,6 +45,8 @@ def second_reading(path: Path) -> Any | None:
 
 def kernel_columns(profile: Any) -> tuple[tuple[str, ...], Mapping[str, tuple[Cell, ...]]]:
     """Return the headings of what it knows more of kernels, and kernel -> cells."""
+    if not profile.kernel_table:  # a GPU that only copied
+        return (), {}
     table = profile.kernel_table["data"]
     names = [column["name"] for column in table["columns"]]
     known = [(names.index(name), *more) for name, more in MORE.items() if name in names]

@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from made_run import made_run
+
+from harness.commands.report import deliver
+from reports.report import document_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = '"""Own."""\nfrom harness.spec import *\n'
@@ -72,6 +77,13 @@ def test_a_bad_suite_file_is_a_sentence(tmp_path, source, sentence):
         (["compare", "baseline:main"], "no baseline in baselines; save one with `tandem baseline save NAME RUN`"),
         (["baseline", "show", "../up"], "'../up' is no name of a baseline"),
         (["baseline", "save", "main", "nothing"], "no run 'nothing'"),
+        (["run", "./quick"], "no suite './quick'"),
+        (["run", "quick", "--set", "attention=../sdpa"], "no attention '../sdpa'"),
+        (["run", "quick", "--set", "data=one,two.csv"], "no file 'one,two.csv' for data"),
+        (["run", "quick", "--set", r"weights=own\weights", "--dry-run"], "no checkpoint"),
+        (["run", "quick", "--budget", "inf"], "budget is inf"),
+        (["doctor", "--format", "htlm"], "did you mean 'html'"),
+        (["gate", "quick", "--format", "htlm"], "did you mean 'html'"),
         (["history", "step_secs", "gpt"], "did you mean 'step_seconds'"),
         (["history", "step_seconds", "gpt"], "no sealed run in runs"),
     ],
@@ -90,6 +102,37 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path, runs):
     assert done.returncode == 2
     assert "check the path and its permissions" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_bug_is_told_with_its_traceback_and_has_a_code_of_its_own():
+    code = "from harness import cli; cli.app = lambda: [][1]; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 70
+    assert "IndexError" in done.stderr
+
+
+def test_a_report_is_printed_in_a_locale_without_its_signs():
+    code = "from harness import cli; cli.app = lambda: print('✓ better'); cli.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "? better\n")
+
+
+def test_a_report_in_a_file_has_no_colours(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    deliver(document_of([made_run(tmp_path)], ["comparison"]), "terminal", tmp_path / "report.txt")
+    assert "\x1b" not in (tmp_path / "report.txt").read_text()
+    deliver(document_of([made_run(tmp_path)], ["comparison"]), "terminal", None)
+    assert "\x1b" in sys.stdout.getvalue()
+
+
+class Terminal(StringIO):
+    """What says that it is a terminal."""
+
+    def isatty(self):
+        return True
 
 
 def test_the_command_line_loads_nothing_slow():

@@ -83,13 +83,13 @@ def place(tmp_path, monkeypatch):
 
 
 def test_an_environment_is_made_checked_and_known_to_every_command(place):
-    made = place.create("--with", "safetensors", "--index-url", "https://me:secret@index.example/cpu")
+    made = place.create("--with", "safetensors", "--index-url", "https://me@corp.example:secret@index.example/cpu")
     assert made.returncode == 0, made.stderr
     assert "it takes up to 1.6 GiB; " in made.stderr
     assert re.search(r"is ready: 0\.0 GiB, made in \d+ s", made.stderr)
     asked = (place.folder / "asked.txt").read_text()
     assert asked.endswith(
-        "--index-url https://me:secret@index.example/cpu torch==1.13.1 numpy<2 setuptools<70 safetensors\n"
+        "--index-url https://me@corp.example:secret@index.example/cpu torch==1.13.1 numpy<2 setuptools<70 safetensors\n"
     )
     assert made.stdout.strip() == str(place.home / "1.13.1/bin/python")
 
@@ -278,6 +278,12 @@ def test_a_torch_that_kills_its_python_is_told(place):
 @pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/nowhere", "/bin/cat"])
 def test_a_program_that_is_no_python_is_told(program):
     assert pythons.ask(program) == {"error": pythons.UNSPEAKING}
+
+
+def test_a_python_may_be_named_from_here(monkeypatch):
+    program = Path(sys.executable)
+    monkeypatch.chdir(program.parent.parent)
+    assert install.chosen(f"./{program.parent.name}/{program.name}", (2, 0)) == str(program)
 
 
 def test_this_python_says_what_it_has():

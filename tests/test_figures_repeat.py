@@ -89,6 +89,12 @@ def test_quality_holds_the_mean_over_seeds_against_the_reference(
     assert said.endswith(f"returned {code}")
 
 
+def test_quality_that_could_not_be_scored_falls_short(repeated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    broken = {**STEP, "fail": {"verb": "quality", "how": "RuntimeError"}}
+    assert repeated("quality.py", {"+sdpa": broken}, tmp_path, ["images"]).endswith("returned 1")
+
+
 def test_own_models_are_held_against_those_of_transformers(repeated, tmp_path, monkeypatch):
     pytest.importorskip("transformers", reason="needs the extra hf: transformers is not installed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

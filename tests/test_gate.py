@@ -277,9 +277,12 @@ def repository(tmp_path):
 
 
 def test_two_commits_are_measured_each_in_its_own_tree_and_none_is_left_behind(repository):
+    away = repository.folder.with_name(f"{repository.folder.name}-away")
+    repository.git("worktree", "add", "-q", "-b", "own", str(away))
+    away.rename(away.with_suffix(".unmounted"))  # a tree of the user's on a disk that is not there now
     out = repository.gate("own.py", "--base", "HEAD~1", "--set", "quality_steps=0", "--quiet", code=1)
     assert "fail: as it is against HEAD~1" in out
-    assert len(repository.git("worktree", "list").splitlines()) == 1
+    assert [line.split()[0] for line in repository.git("worktree", "list").splitlines()][1:] == [str(away)]
     assert not list((repository.folder / "runs").glob(".work-*"))
 
 

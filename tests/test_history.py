@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from made_run import made_suite, sealed_run
@@ -96,9 +97,19 @@ def test_another_machine_is_marked_and_not_mixed_in(tmp_path):
     found = history("step_seconds", CASE, tmp_path)
     assert [len(one.points) for one in found.series] == [5, 5]
     answer = text(tmp_path)
-    assert f"{CASE} on machine 1: no change found in 5 runs" in answer
-    assert f"{CASE} on machine 2: no change found in 5 runs" in answer
-    assert "machine 2: Made CPU" in answer
+    assert f"{CASE} in series 1: no change found in 5 runs" in answer
+    assert f"{CASE} in series 2: no change found in 5 runs" in answer
+    assert "series 2: Made CPU" in answer
+
+
+def test_runs_that_did_other_work_are_no_change(tmp_path):
+    series(tmp_path, [1.0] * 5)
+    other = replace(SUITE, quality_steps=SUITE.quality_steps + 1)
+    for number in range(5):
+        sealed_run(tmp_path / f"other{number}", other, slower=2.0, seed=number, started=f"2027-{number}")
+    found = history("step_seconds", CASE, tmp_path)
+    assert [(len(one.points), one.shifts) for one in found.series] == [(5, ()), (5, ())]
+    assert "changes are searched within each" in text(tmp_path)
 
 
 @pytest.mark.parametrize("name", [CASE, CASE[:-3], "*--v1--*"])

@@ -84,6 +84,12 @@ def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
+def test_two_files_are_a_report_for_a_ci_job(two_files):
+    done = compare(two_files, "base.json", "slower.json", "--format", "junit")
+    assert done.returncode == 0, done.stderr
+    assert "<testsuite" in done.stdout
+
+
 # The plug-in.
 
 

@@ -29,7 +29,7 @@ def main(folder: Path, tasks: Sequence[str] = ()) -> int:
         )
         found = carried_out(suite, folder, quiet=False)
         accuracy = stats.estimate([*found.of(block.cases[0], "accuracy").values()])
-        short += accuracy.center < LEAST[task]
+        short += not (accuracy.n == SEEDS and accuracy.center >= LEAST[task])  # what failed has no figure
         interval = f"{accuracy.low:.1%} to {accuracy.high:.1%}"
         print(f"{task}: accuracy {accuracy.center:.1%} ({interval}) over {accuracy.n} seeds, asked {LEAST[task]:.1%}")
     return min(short, 1)

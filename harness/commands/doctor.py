@@ -8,7 +8,7 @@ import typer
 
 from harness import exits, load
 from harness.commands.options import Format, Output
-from harness.commands.report import deliver
+from harness.commands.report import deliver, refuse_undeliverable
 from harness.commands.run import created, measured
 from harness.errors import UserError
 
@@ -33,6 +33,7 @@ def doctor(
     from harness.fitness import checks
     from reports.doctor import document_of
 
+    refuse_undeliverable(format, output)
     began = perf_counter()
     seen = checks({"runs": Path("runs"), "caches": load.cache()})
     with TemporaryDirectory(prefix="tandem-doctor-") as folder:

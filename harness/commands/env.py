@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 from harness import exits
-from harness.commands.options import say
+from harness.commands.options import end_by_interrupt, say
 
 app = typer.Typer(help="Make, list and remove environments with other PyTorch releases.", no_args_is_help=True)
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="Letters, digits, dash, dot, plus and underscore.")]
@@ -27,6 +27,7 @@ def create(
 
     for name in environments.sweep():
         say(f"removed {name!r}, which was half-made")
+    end_by_interrupt()
     try:
         made = install.create(label, torch, say, python=python, index_url=index_url, extra=with_ or [])
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import typer
 
 from harness import load, names
 from harness.commands.options import Format, Output, Runs, interpreters, run_path
-from harness.commands.report import deliver
+from harness.commands.report import deliver, refuse_undeliverable
 from harness.commands.run import created, leave, measured
 from harness.errors import UserError
 from harness.stopwatch import seconds
@@ -47,6 +47,7 @@ def gate(
     """Say whether a candidate is worse than a base; exit code 1 if so, confirmed by fresh launches."""
     from harness.policy import read_policy
 
+    refuse_undeliverable(format, output)
     rules = read_policy(policy, Path.cwd())
     if candidate_run is not None:
         if base or candidate or base_set or candidate_set or set_ or vary or python or budget:

@@ -1,6 +1,7 @@
 """What several commands take: runs, formats, times, interpreters."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,6 +51,12 @@ def interpreter(text: str) -> tuple[str, str]:
     if not (label and os.access(path, os.X_OK) and Path(path).is_file()):
         raise UserError(f"--python {text!r}: no program there", "write LABEL=PATH, the path of a Python with torch")
     return label, os.path.abspath(path)  # not resolved: a virtual environment's Python is a link
+
+
+def end_by_interrupt() -> None:
+    """Have the signals that end a process interrupt it, as Ctrl-C does, so that nothing is left half-made."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
 
 
 def say(text: str) -> None:

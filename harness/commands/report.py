@@ -1,6 +1,8 @@
 """`tandem report`: a run as a report in a format, or several side by side."""
 
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -35,11 +37,21 @@ def rendered(document: Any, format: str) -> str:
     return str(names.find("format", format).load()(document))
 
 
+def refuse_undeliverable(format: str, output: Optional[Path]) -> None:
+    """Raise UserError or OSError where a report could not be delivered: before it is measured for."""
+    names.find("format", format)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.open("a").close()
+
+
 def deliver(document: Any, format: str, output: Optional[Path]) -> None:
     """Print a report, or write it and print where."""
     if output is None:
         print(rendered(document, format))
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(rendered(replace(document, place=output.parent), format), encoding="utf-8")
+        refuse_undeliverable(format, output)
+        with redirect_stdout(StringIO()):  # so that none takes the file for a terminal with colours
+            text = rendered(replace(document, place=output.parent), format)
+        output.write_text(text, encoding="utf-8")
         print(output)

@@ -1,7 +1,6 @@
 """`tandem run`: measure a suite, or finish a run that was interrupted."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import typer
 
 from harness import exits, labels, load, names
-from harness.commands.options import Runs, interpreters, run_path, say
+from harness.commands.options import Runs, end_by_interrupt, interpreters, run_path, say
 from harness.commands.report import rendered
 from harness.errors import DISK, UserError
 from harness.stopwatch import seconds
@@ -117,8 +116,7 @@ def measured(
     status = "complete"
     policy = gate.policy_of(recorder.meta)
     is_enough = is_enough or (gate.settled(policy) if policy else precise(asked))
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+    end_by_interrupt()
     try:
         with checked_out({case.variant.revision for case in asked.cases} - {""}, recorder.work / "trees") as trees:
             # A passport that is being made is not held against earlier ones.
@@ -176,6 +174,7 @@ def made_environments(releases: Sequence[str]) -> dict[str, str]:
 
     for label in releases:
         install.chosen("", install.release_of(label))  # a Python for each, before the first is made
+    end_by_interrupt()
     try:
         return {label: str(install.create(label, label, say).path) for label in releases}
     except KeyboardInterrupt:

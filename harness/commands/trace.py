@@ -1,6 +1,5 @@
 """`tandem trace`: where the time and memory of a traced step went, what differs between two, TensorBoard on them."""
 
-import signal
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from harness.commands.options import Format, Output, Runs, run_path
+from harness.commands.options import Format, Output, Runs, end_by_interrupt, run_path
 from harness.commands.report import deliver
 from harness.errors import UserError
 
@@ -84,7 +83,7 @@ def open_tensorboard(path: Path, port: int, output: Optional[Path]) -> None:
         print(output)
         return
     free_port(port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_by_interrupt()
     with TemporaryDirectory(prefix="tandem-") as temporary:
         folder = Path(temporary) / found.run.id
         write_folder(found, folder, put=lambda source, target: target.symlink_to(source))

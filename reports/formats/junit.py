@@ -60,4 +60,4 @@ def sentence(item: Verdict) -> str:
 
 def seconds(result: Result) -> float:
     """Return how long a run took."""
-    return float(result.run["seconds"].get("total", 0.0))
+    return float(result.run.get("seconds", {}).get("total", 0.0))
