@@ -42,7 +42,10 @@ def refuse_undeliverable(format: str, output: Optional[Path]) -> None:
     names.find("format", format)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not output.exists()
         output.open("a").close()
+        if is_new:
+            output.unlink()
 
 
 def deliver(document: Any, format: str, output: Optional[Path]) -> None:
