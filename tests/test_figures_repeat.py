@@ -127,6 +127,7 @@ def test_pretrained_starts_are_held_against_none_paired_by_seed(repeated, tmp_pa
         assert model.state_dict()["position"].std() > 0
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
 def test_ceilings_are_those_of_other_programs():
     main = runpy.run_path(str(ROOT / "docs/figures/ceilings.py"))["main"]
