@@ -19,7 +19,9 @@ from harness.commands.report import rendered
 from harness.errors import UserError
 from harness.passport import Ceilings, ceilings
 from harness.spec import Variant, Workload
+from harness.stats import exactly
 from harness.traces.read import trace_files
+from reports.document import Quantity
 from reports.frame import frame_of
 from reports.report import document_of as report
 from reports.views import distance, hardware, shares
@@ -173,6 +175,16 @@ def test_bytes_are_those_of_all_micro_batches_and_of_lengths_that_vary_unknown(m
         asked = SimpleNamespace(id=case.id, variant=case.variant, workload=replace(case.workload, **changes))
         moved = shares.fewest_bytes(found, asked)
         assert (moved and moved["forward"]) == expected
+
+
+@pytest.mark.parametrize(("settings", "needed"), [({}, 0.5), ({"causal": False}, 1.0)])
+def test_an_attention_has_the_share_of_the_flop_that_its_mask_leaves(monkeypatch, settings, needed):
+    reached = Quantity(estimate=exactly(4e10), unit="FLOP/s")
+    monkeypatch.setattr(hardware, "rate", lambda frame, case: reached)
+    ceilings = {"here": {"peaks": {"fp32": 1e11}, "bandwidths": [], "passport": "p"}}
+    frame = SimpleNamespace(run=SimpleNamespace(meta={"ceilings": ceilings}, place=lambda case: "here"))
+    case = SimpleNamespace(variant=Variant(name="a"), workload=SimpleNamespace(settings=settings))
+    assert hardware.share(frame, case).estimate.center == pytest.approx(0.4 * needed)
 
 
 def test_a_model_that_failed_has_no_part_in_the_answers(tmp_path):
