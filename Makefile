@@ -1,5 +1,5 @@
 # `make run`: measure the suite `quick` and report. `make test`: everything that CI runs. `make quality`: whether models
-# learn as well as they should, in 35 minutes or more.
+# learn as well as they should, in half an hour.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready

@@ -28,17 +28,18 @@ def load(name: str, *, settings: Iterable[str] = (), axes: Iterable[str] = ()) -
         return model_fields(workload, folders)
 
     for text in sorted(settings, key=lambda text: text.partition("=")[0] not in FIRST):
-        check_values(text, text.partition("=")[2:], folders)
+        key, _, value = text.partition("=")
+        check_values(key, [value], folders)
         suite = adjust.set_value(suite, text, settings_of)
     for text in axes:
-        check_values(text, text.partition("=")[2].split(","), folders)
+        key, _, values = text.partition("=")
+        check_values(key, values.split(","), folders)
         suite = adjust.vary(suite, text, settings_of)
     return suite, folders
 
 
-def check_values(text: str, values: Iterable[str], folders: Sequence[Path]) -> None:
-    """Raise UserError for a value of `key=...` that should be a name and is none."""
-    key = text.partition("=")[0]
+def check_values(key: str, values: Iterable[str], folders: Sequence[Path]) -> None:
+    """Raise UserError for a value of `key` that should be a name and is none."""
     kind = {"start": "task", "start_data": "data"}.get(key, key)
     if kind in ("model", "attention", "task", "data"):
         for value in values:

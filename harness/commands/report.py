@@ -38,7 +38,7 @@ def rendered(document: Any, format: str) -> str:
 
 
 def refuse_undeliverable(format: str, output: Optional[Path]) -> None:
-    """Raise UserError or OSError where a report could not be delivered: before it is measured for."""
+    """Raise UserError or OSError where `deliver` could not, before a report is measured for; leave no file behind."""
     names.find("format", format)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def deliver(document: Any, format: str, output: Optional[Path]) -> None:
     if output is None:
         print(rendered(document, format))
     else:
-        refuse_undeliverable(format, output)
+        output.parent.mkdir(parents=True, exist_ok=True)
         with redirect_stdout(StringIO()):  # so that none takes the file for a terminal with colours
             text = rendered(replace(document, place=output.parent), format)
         output.write_text(text, encoding="utf-8")
