@@ -37,7 +37,7 @@ def set_value(suite: Suite, text: str, settings_of: Settings) -> Suite:
         suite = replace(suite, **{key: parsed(value)})
     if key in SUITE_FIELDS:
         return suite
-    blocks = [changed(block, key, parsed(value)) for block in suite.blocks]
+    blocks = [changed(block, key, parsed(value), settings_of) for block in suite.blocks]
     if repeated(block.name for block in distinct(blocks)):  # made alike: only their old names tell them apart
         blocks = [replace(block, name=before.name) for block, before in zip(blocks, suite.blocks, strict=True)]
     return replace(suite, blocks=distinct(blocks))
@@ -61,7 +61,9 @@ def vary(suite: Suite, text: str, settings_of: Settings) -> Suite:
         return replace(suite, blocks=distinct(spread(block, axis, points) for block in suite.blocks))
     return replace(
         suite,
-        blocks=distinct(changed(block, axis, point, mark=True) for block in suite.blocks for point in points),
+        blocks=distinct(
+            changed(block, axis, point, settings_of, mark=True) for block in suite.blocks for point in points
+        ),
     )
 
 
@@ -73,10 +75,11 @@ def distinct(blocks: Iterable[Block]) -> tuple[Block, ...]:
     return tuple(found.values())
 
 
-def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
+def changed(block: Block, key: str, value: Any, settings_of: Settings, *, mark: bool = False) -> Block:
     """Return the block with one field changed in its workload or all its variants; `mark` puts it into the name.
 
-    A mark of that field which the name has already, such as `heads=8`, is set anew in any case.
+    A mark of that field which the name has already, such as `heads=8`, is set anew in any case. Another model keeps of
+    the settings those that it knows.
     """
     name, marks = re.subn(rf" {re.escape(key)}=\S+", lambda _: f" {key}={value}", block.name)
     if key in VARIANT_FIELDS:
@@ -84,6 +87,10 @@ def changed(block: Block, key: str, value: Any, *, mark: bool = False) -> Block:
     workload = block.workload
     if key in WORKLOAD_FIELDS and not (workload.is_ceiling and key in workload.settings):
         changed_workload = replace(workload, **{key: value})
+        if key == "model":
+            known = settings_of(changed_workload)
+            kept = {name: setting for name, setting in workload.settings.items() if name in known}
+            changed_workload = replace(changed_workload, settings=kept)
     elif key in RECIPE_FIELDS:
         changed_workload = replace(workload, recipe=replace(workload.recipe, **{key: value}))
     else:

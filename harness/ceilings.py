@@ -100,7 +100,7 @@ class Visits:
             for case in launch.cases:
                 launch.judge_quiet(case, launch.sentinels[case].shares())
         last = self.launches[-1]
-        last.recorder.launches_done([launch.block.name for launch in self.launches], last.number)
+        last.recorder.launch_done([launch.block.name for launch in self.launches], last.number)
         last.progress.ceilings_done([launch.block for launch in self.launches], last.number)
 
     def each(self, what: str, action: Action) -> None:

@@ -324,12 +324,6 @@ def between_sessions(
             )  # fmt: skip
 
 
-def unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
-    """Yield every field that must be equal for two runs to compare and is not."""
-    yield from unlike_work(base, candidate, shared)
-    yield from unlike_places(base, candidate, shared)
-
-
 def unlike_work(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator[Difference]:
     """Yield every field in which two runs did not do the same."""
     for field, before, after in dict.fromkeys(fields(base, candidate, shared)):
@@ -344,6 +338,9 @@ def unlike_places(base: Run, candidate: Run, shared: Sequence[Case]) -> Iterator
             yield Difference(field=field, base=str(before), candidate=str(after))
     for label, case in places(base, candidate, shared).items():
         before, after = (run.environment(case) for run in (base, candidate))
+        if not (before and after):
+            lines = [found.get("line", "not described") for found in (before, after)]
+            yield Difference(field=f"{label}: machine", base=lines[0], candidate=lines[1])
         for probe in strayed(before, after):
             seconds = [f"{found.get('calibration', {}).get(probe)} s" for found in (before, after)]
             yield Difference(field=f"{label}: calibration {probe}", base=seconds[0], candidate=seconds[1])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoint
-from harness.load import SHAPE, config, weights
+from harness.load import config, weights
 from harness.names import ROOT
 from harness.passport import Ceilings
 from harness.peer import Peer
@@ -40,10 +40,8 @@ class Tree:
 class Conditions:
     """What a run needs beside its suite."""
 
-    data: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Data name -> manifest."""
-    configs: Mapping[str, Mapping[str, Any]]
-    """Block name -> the model's configuration."""
     interpreters: Mapping[str, str] = field(default_factory=dict)
     """Interpreter label -> path; `current` is this one."""
     folders: Sequence[Path] = ()
@@ -75,26 +73,18 @@ class Conditions:
         tree = self.trees.get(variant.revision)
         return tree.moved(path) if tree else path
 
-    def config(self, block: Block, variant: Variant) -> Mapping[str, Any]:
-        """Return the model's configuration: with the sizes of the variant's own model, as its commit has them."""
-        if variant.revision not in self.trees and not variant.model:
-            return self.configs[block.name]
-        return config(block.workload_of(variant), self.folders, lambda path: self.moved(variant, path))
-
     def recipe(self, block: Block, variant: Variant, seed: int, steps: int = 0) -> dict[str, Any]:
         """Return what a worker needs to build a variant of a block and train it for `steps` steps.
 
-        Its `weights` are the checkpoint's folder or nothing.
+        Its `weights` are the checkpoint's folder or nothing; its `config` are the model's sizes as its commit has them.
         """
         workload = block.workload_of(variant)
         name = weights(workload, self.folders)
         folder = self.starts.get(block.name) or (str(checkpoint.find(name, self.folders)) if name else "")
-        fields = dict(self.config(block, variant))
-        fields |= {name: getattr(workload, name) for name in SHAPE if name in fields}  # `fit` tries others
         return {
             "workload": {**asdict(workload), "seed": seed, "weights": folder},
             "variant": asdict(variant),
-            "config": fields,
+            "config": config(workload, self.folders, lambda path: self.moved(variant, path)),
             "data": dict(self.data.get(workload.data, {})),
             "folders": self.search(variant),
             "tree": self.tree(variant),

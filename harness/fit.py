@@ -40,7 +40,7 @@ def fit_block(
                 launch.describe(case)
             with watch("fit"):
                 fit(suite, block, case, launch)
-        recorder.launch_done(block.name, 1)
+        recorder.launch_done([block.name], 1)
     progress.block_done(block)
 
 

@@ -159,7 +159,7 @@ def greeted(label: str, path: str) -> str:
     from harness.spec import Variant
 
     try:
-        conditions = Conditions(data={}, configs={}, interpreters={label: path})
+        conditions = Conditions(interpreters={label: path})
         return str(ask_once(Variant(name=label, torch=label), pythons.PATIENCE, conditions)["torch"])
     except CaseFailure as failure:
         raise UserError(f"no worker starts in {path}: {failure}", "give another --torch or --python") from None

@@ -55,13 +55,13 @@ class Launch:
         """Cases that no launch has compared with the reference yet: all in launch 1, later what failed before it."""
         self.peers: dict[str, Peer] = {}
         self.built: dict[str, Mapping[str, Any]] = {}
-        self.cycle = block.workload.lengths
-        """Steps in which each length of batch comes once: what is timed and paced is as many of them, whole."""
+        self.cycle = block.workload.lengths * max(1, *(variant.workers for variant in block.variants))
+        """Steps in which each length of batch, and each worker of a loader, has its turn: timed and paced whole."""
         self.turn_steps: dict[str, int] = {}
         self.recompiles: dict[str, int] = {}
         self.sentinels = {case: sentinel.Watch() for case in self.cases}
         self.ahead = max(variant.ahead for variant in block.variants)
-        """Batches that a loader may have made while others ran: used up untimed, by all variants alike."""
+        """Batches that a loader may have made while others ran: fetched untimed, by all variants alike."""
         self.loads = any(variant.loader != "none" for variant in block.variants)
         self.turn = 0
         self.rows: list[Row] = []
@@ -108,7 +108,7 @@ class Launch:
         finally:
             for peer in self.peers.values():
                 peer.kill()
-        self.recorder.launch_done(self.block.name, self.number)
+        self.recorder.launch_done([self.block.name], self.number)
         ratios.add([row for row in self.rows if row[0] in self.cases])  # what failed has no full launch
         self.progress.launch_done(self.block, self.number, ratios.by_case)
 
@@ -175,7 +175,11 @@ class Launch:
         peer = self.peer(f"{case.id}--environment", case.variant)
         try:
             found = peer.ask("hello", self.suite.timeout, **greeting)["environment"]
-        except CaseFailure:  # the case itself will say why
+        except CaseFailure as failure:
+            message = f"this machine could not be described: {failure}"
+            self.warn(
+                case.id, "unknown machine", message, "mend that, then measure again: no other run compares with it"
+            )
             return
         finally:
             peer.kill()
@@ -301,7 +305,7 @@ class Launch:
         """Take one turn."""
         began, before = perf_counter(), sentinel.look(peer.process.pid, family=self.loads)
         steps = self.turn_steps[case.id] * self.cycle
-        reply = peer.ask("measure", self.suite.timeout, settle=1 + self.ahead, steps=steps)
+        reply = peer.ask("measure", self.suite.timeout, drain=self.ahead, settle=1, steps=steps)
         self.sentinels[case.id].add(before, sentinel.look(peer.process.pid, family=self.loads))
         wall = number_of(reply["wall"])
         self.watch.add("timed", wall)
@@ -337,12 +341,12 @@ class Launch:
     def check_loss(self, reply: Mapping[str, Any]) -> None:
         """End a case whose loss is no number."""
         if not math.isfinite(number_of(reply["loss"])):
-            raise CaseFailure("wrong", f"its training loss is {reply['loss']}")
+            raise CaseFailure("wrong", f"its training loss is {reply['loss']} in step {reply['step']:,}, or before")
 
     def observe(self, case: Case, peer: Peer) -> None:
         """Record phases, memory and counts, in turns of their own."""
         with self.watch("observe"):
-            reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS, settle=self.ahead, load=self.loads)
+            reply = peer.ask("observe", self.suite.timeout, steps=OBSERVED_STEPS, drain=self.ahead, load=self.loads)
         refuse_strays(case, reply)
         self.put_all(case.id, reply["metrics"])
         if (peak := self.peak(case)) and not self.block.workload.task.startswith("kernels/"):  # which are no products

@@ -12,7 +12,7 @@ from harness.errors import Unavailable, UserError, unknown
 from harness.spec import Suite, Workload
 from harness.store import checksum
 
-FIRST = ("loader", "memory_limit", "score_every")  # what other settings need, whatever the order they are given in
+FIRST = ("model", "loader", "memory_limit", "score_every")  # others need these, in whatever order they are given
 
 SHAPE = ("batch", "length")
 NAMED = ("task", "model", "data")  # the fields of a workload that are names

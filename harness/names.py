@@ -80,6 +80,11 @@ class Named:
         return self.kind == "model" and self.takes_argument
 
     @property
+    def is_own(self) -> bool:
+        """Tell whether it is the user's, in whole or by what is behind its colon."""
+        return not self.importable or bool(self.argument)
+
+    @property
     def inner(self) -> str:
         """The name of the data that data are made of, or nothing."""
         told = self.literal("ARGUMENT", "")

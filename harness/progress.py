@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from harness.plan import expected_launch, expected_seconds, together
+from harness.expected import expected_launch, expected_seconds
+from harness.plan import together
 from harness.spec import Block, Case, Suite
 from harness.stats import estimate
 

@@ -69,7 +69,6 @@ class BlockOfTests(pytest.Collector):
         try:
             plain = Conditions(
                 data=load.prepare_data(self.suite, load.cache() / "data", self.folders),
-                configs={self.block.name: load.config(self.block.workload, self.folders)},
                 interpreters=environments.interpreters(),
                 folders=[*self.folders, Path.cwd()],
             )

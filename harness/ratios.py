@@ -46,10 +46,6 @@ class Ratios:
         """Add one launch's ratio or difference."""
         self.by_metric.setdefault(metric, {}).setdefault(case, {})[self.launches] = ratio
 
-    def values(self) -> list[Sequence[float]]:
-        """Return the ratios of step times of the variants that have any."""
-        return [*self.by_case.values()]
-
 
 def round_medians(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
     """Return case -> round -> median seconds of a step."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from harness import ceilings, load, pace, start
+from harness import ceilings, load, names, pace, start
 from harness.conditions import Conditions
 from harness.errors import UserError
 from harness.fit import fit_block
@@ -30,7 +30,7 @@ def precise(suite: Suite) -> Callable[[Block, Ratios], bool]:
 
     def is_precise(block: Block, ratios: Ratios) -> bool:
         scored = ratios.launches >= suite.seeds or suite.steps_of(block.workload) == 0
-        return scored and pace.is_precise(ratios.values(), METRICS["step_seconds"].margin)
+        return scored and pace.is_precise([*ratios.by_case.values()], METRICS["step_seconds"].margin)
 
     return is_precise
 
@@ -105,11 +105,10 @@ def started(
         return conditions
     variant = Variant(name="start", attention="sdpa", device=baseline.variant.device)
     before = Block(workload=workload, variants=(variant,), name=block.name)
-    config = dict(load.config(workload, conditions.folders))
-    if "classes" in load.model_fields(workload, conditions.folders):
-        config["classes"] = 0
-    plain = replace(conditions, configs={before.name: config}, starts={}, trees={})
+    plain = replace(conditions, starts={}, trees={})
     recipe = plain.recipe(before, variant, workload.seed, workload.recipe.steps or 0)
+    if "classes" in load.model_fields(workload, conditions.folders):
+        recipe["config"]["classes"] = 0
     sources = load.sources(replace(suite, blocks=(before,)), conditions.folders)
     log = recorder.path / "logs" / f"{baseline.id}--start.txt"
     with watch("quality"):
@@ -149,14 +148,18 @@ def ask_ability(cases: list[Case], timeout: float, conditions: Conditions) -> li
 
 
 def refuse_misfits(suite: Suite, conditions: Conditions) -> None:
-    """Raise UserError for the first checkpoint that its model cannot take, before anything is measured."""
+    """Raise UserError for the first model that cannot take its checkpoint or the user's own data.
+
+    That is before anything is measured: of the data, where they are made by then, the first batch is tried.
+    """
     asked = [
         (variant, conditions.recipe(block, variant, block.workload.seed))
         for block in suite.blocks
         for variant in {case.model: case.variant for case in reversed(block.cases)}.values()
     ]
     for variant, recipe in asked:
-        if recipe["workload"]["weights"]:
+        is_own = recipe["data"] and names.find("data", recipe["workload"]["data"], conditions.folders).is_own
+        if is_own or recipe["workload"]["weights"]:
             with suppress(CaseFailure):  # of the interpreter; the case will say it again
                 if misfit := ask_once(variant, suite.timeout, conditions, takes=recipe)["misfit"]:
                     raise UserError(misfit)

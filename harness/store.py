@@ -102,12 +102,8 @@ class Recorder:
         if code not in [warning["code"] for warning in warnings]:
             warnings.append({"code": code, "message": message, "remedy": remedy, "launch": launch})
 
-    def launch_done(self, block: str, launch: int) -> None:
-        """Mark a launch of a block as complete: `resume` will not measure it again."""
-        self.launches_done([block], launch)
-
-    def launches_done(self, blocks: Sequence[str], launch: int) -> None:
-        """Mark a launch of several blocks that were measured together as complete, all at once."""
+    def launch_done(self, blocks: Sequence[str], launch: int) -> None:
+        """Mark a launch of blocks that were measured together as complete: `resume` will not measure it again."""
         for block in blocks:
             self.meta["launches"].setdefault(block, []).append(launch)
         self.save()

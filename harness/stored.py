@@ -6,7 +6,7 @@ from datetime import date
 
 from harness import looks, passport
 from harness.calibration import DRIFT
-from harness.compare import unlike
+from harness.compare import unlike_places, unlike_work
 from harness.errors import UserError
 from harness.figures import Figures
 from harness.metrics import METRICS, SPREAD
@@ -37,7 +37,7 @@ def refuse_unlike(base: Run, candidate: Run, shared: Sequence[Case]) -> None:
     """Raise UserError for two runs whose figures do not compare: no verdict is better than a wrong one."""
     if not shared:
         raise UserError(f"runs {base.id} and {candidate.id} share no case", "gate two runs of the same suite")
-    if differences := list(unlike(base, candidate, shared)):
+    if differences := [*unlike_work(base, candidate, shared), *unlike_places(base, candidate, shared)]:
         fields = "; ".join(f"{item.field}: {item.base} against {item.candidate}" for item in differences)
         raise UserError(
             f"runs {base.id} and {candidate.id} are not comparable: {fields}{changed((base, candidate), shared)}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.peer import CaseFailure, Peer
 from harness.recipe import is_over
 from harness.spec import Case
+from harness.start import CHUNK
 from harness.wire import number_of
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ def train_to(launch: "Launch", curves: Mapping[str, Curve], step: int, is_last: 
         return
     wanted = {"test": True, "validation": recipe.patience > 0, "train": recipe.gap and (is_last or recipe.patience > 0)}
     parts = [part for part, is_wanted in wanted.items() if is_wanted]
+    ask, losses = partial(peer.ask, "quality", launch.suite.timeout), []
     with launch.watch("quality"):
-        reply = peer.ask("quality", launch.suite.timeout, steps=step, parts=parts)
-    losses = [number_of(loss) for loss in reply["losses"]]
+        for until in range(max(curve.points, default=0) + CHUNK, step, CHUNK):
+            losses += ask(steps=until, parts=[])["losses"]
+        reply = ask(steps=step, parts=parts)
+    losses = [number_of(loss) for loss in losses + reply["losses"]]
     first = step - len(losses)
     launch.write([
         (case.id, launch.number, 0, launch.turn, index, "training_loss", loss)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.compare import BreakEven
-from harness.stats import estimate
-from reports.document import Cell, Change, Note, Quantity
+from reports.document import Cell, Change, Note, exact
 
 SHOWN = 3  # places or guards in a sentence; the tables hold all
 LITTLE = 0.01  # of a step; less is not worth a sentence
@@ -87,7 +86,7 @@ def of_recompiles(found: Evidence) -> Sequence[Cell]:
     if found.recompile_seconds is None:
         return again, "how long they took is not known to this torch, which keeps no record of each (2.1 does)"
     return (
-        again, "one compilation for all is worth at most", seconds(found.recompile_seconds),
+        again, "one compilation for all is worth at most", exact(found.recompile_seconds),
         "of each cold start: pad to buckets, set dynamic, or keep what changes out of compiled code",
     )  # fmt: skip
 
@@ -119,8 +118,8 @@ def of_start(found: Evidence) -> Sequence[Cell]:
     if found.cold is None or found.warm is None or found.warm >= found.cold:
         return ()
     return (
-        "the compile cache: kept between starts (TORCHINDUCTOR_CACHE_DIR), it saves", seconds(found.cold - found.warm),
-        "of the", seconds(found.cold), "that compiling takes at each",
+        "the compile cache: kept between starts (TORCHINDUCTOR_CACHE_DIR), it saves", exact(found.cold - found.warm),
+        "of the", exact(found.cold), "that compiling takes at each",
     )  # fmt: skip
 
 
@@ -161,8 +160,3 @@ def left(found: Evidence) -> tuple[int, int] | None:
 def percent(value: float) -> int:
     """Return a share in whole percent, rounded up as a bound is: a trace does not tell more."""
     return math.ceil(round(100 * value, 6))
-
-
-def seconds(value: float) -> Quantity:
-    """Return seconds as a cell."""
-    return Quantity(estimate=estimate([value]), unit="s")

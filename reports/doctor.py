@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from harness.doctor import Diagnosis, Level
 from harness.fitness import Check
 from harness.looks import LOOKS
-from harness.stats import estimate
 from harness.store import Run
-from reports.document import Cell, Document, Note, Quantity, Section, Table, filled
+from reports.document import Cell, Document, Note, Section, Table, exact, filled
 from reports.frame import frame_of, result_of
 
 QUESTION = "Is this machine fit to measure on, and does Tandem keep its promises here?"
@@ -33,18 +32,15 @@ def answers(checks: Sequence[Check], found: Diagnosis, seconds: float) -> tuple[
     return (
         Note(parts=(verdict(checks, found),), kind="answer"),
         *(Note(parts=(warning,), kind="warning") for warning in warnings),
-        Note(parts=("it took", Quantity(estimate=estimate([seconds]), unit="s"))),
+        Note(parts=("it took", exact(seconds))),
     )
 
 
 def verdict(checks: Sequence[Check], found: Diagnosis) -> str:
     """Return the first line."""
-    count = {status: sum(check.status == status for check in checks) for status in ("note", "bad")}
-    fit = "not fit to measure" if count["bad"] else "fit to measure"
-    said = [f"{number} {word}" for number, word in ((count["bad"], "bad"), (count["note"], plural(count["note"])))]
-    said = [f"{fit}, with " + " and ".join(text for text in said if not text.startswith("0 "))] if any(
-        count.values()
-    ) else [fit]  # fmt: skip
+    bad, notes = (sum(check.status == status for check in checks) for status in ("bad", "note"))
+    counts = [f"{bad} bad"] * (bad > 0) + [f"{notes} note{'s' * (notes > 1)}"] * (notes > 0)
+    said = ["not " * (bad > 0) + "fit to measure" + (f", with {' and '.join(counts)}" if counts else "")]
     if found.broken:
         said.append(f"{len(found.broken)} promises broken" if len(found.broken) > 1 else "1 promise broken")
     shown = [level for level in found.levels if level.nominal in (0.05, 0.10)]
@@ -53,11 +49,6 @@ def verdict(checks: Sequence[Check], found: Diagnosis) -> str:
         said.append(f"at {LOOKS[0]} launches this machine shows {caught} of gates")
     said.append(f"false alarms {alarms(found)}")
     return "; ".join(said)
-
-
-def plural(notes: int) -> str:
-    """Return the word for so many notes."""
-    return "note" if notes == 1 else "notes"
 
 
 def alarms(found: Diagnosis) -> str:

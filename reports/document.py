@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.compare import Between, BreakEven, Comparison, Difference, Overall
-from harness.stats import Estimate, Judgement
+from harness.stats import Estimate, Judgement, exactly
 from harness.verdict import Ruling
 
 
@@ -16,6 +16,11 @@ class Quantity:
 
     estimate: Estimate
     unit: str
+
+
+def exact(value: float, unit: str = "s") -> Quantity:
+    """Return a value that has no interval."""
+    return Quantity(estimate=exactly(float(value)), unit=unit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from harness.environments import Environment
-from harness.stats import estimate
-from reports.document import Cell, Document, Note, Quantity, Section, Table
+from reports.document import Cell, Document, Note, Section, Table, exact
 
 
 def listing(found: Mapping[str, Environment | None]) -> Document:
@@ -25,7 +24,7 @@ def description(item: Environment) -> Document:
 
 def held(item: Environment) -> tuple[Cell, ...]:
     """Return what an environment holds and what it takes."""
-    return item.torch, item.python, item.numpy, Quantity(estimate=estimate([float(item.bytes)]), unit="B")
+    return item.torch, item.python, item.numpy, exact(item.bytes, "B")
 
 
 def document(title: str, question: str, item: Table | Note) -> Document:

@@ -9,8 +9,8 @@ from harness.compare import changed, contrast
 from harness.errors import UserError
 from harness.spec import Block, Case
 from harness.store import Run
-from reports.advice import Evidence, advice, seconds
-from reports.document import Change, Document, Note, Section, Table, filled
+from reports.advice import Evidence, advice
+from reports.document import Change, Document, Note, Section, Table, exact, filled
 from reports.frame import Frame, frame_of, result_of
 
 STAGES = {"first step": "first_step", "compile": "compile", "Dynamo": "dynamo", "AOT": "aot", "Inductor": "inductor"}
@@ -162,7 +162,7 @@ def graphs(facts: Mapping[str, Any]) -> dict[str, Any]:
             record["place"],
             record["operators"],
             record["guards"],
-            seconds(record["seconds"]) if record["seconds"] else None,
+            exact(record["seconds"]) if record["seconds"] else None,
             record["outcome"],
             record["guard"] or None,
         )
@@ -185,7 +185,7 @@ def stages(frame: Frame, case: Case) -> dict[str, Any]:
 def outside(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the operators of forward and backward that ran outside of compiled code."""
     rows = tuple(
-        (item["name"], seconds(item["seconds"]), f"{item['calls']:g}") for item in facts.get("outside_compiled", ())
+        (item["name"], exact(item["seconds"]), f"{item['calls']:g}") for item in facts.get("outside_compiled", ())
     )
     title = "Forward and backward outside of compiled code, a step, from the trace"
     return {"title": title, "columns": ("operator", "own time", "calls"), "rows": rows}

@@ -13,8 +13,12 @@ from reports.views.families import is_beyond
 
 RATES = ("flop_per_second", "bytes_per_second", "call_seconds")
 SPEED, ECONOMY = "tokens_per_second", "tokens_per_joule"
-TITLES = {"FLOP/s": "Products and attention", "B/s": "Memory, transfers, disk", "s": "Calls", "tokens/J": "Energy"}
-"""Unit -> what has it; all others are models."""
+COMPILING = {"cold_compile_seconds": ", compiled cold", "warm_compile_seconds": ", compiled again from the cache"}
+TITLES = {
+    "flop_per_second": "Products and attention", "bytes_per_second": "Memory, transfers, disk", "call_seconds": "Calls",
+    SPEED: "Models", ECONOMY: "Energy", **dict.fromkeys(COMPILING, "Compiling"),
+}  # fmt: skip
+"""Metric -> the table that it is in."""
 SHARE = 0.05  # docs/measuring.md, "Across runs": by as much two sessions of one machine may differ
 AGAINST = {
     "price": ("price of an hour", "what an hour of it costs", -1),
@@ -73,11 +77,12 @@ def rates(report: Report) -> dict[Key, Quantity]:
     best: dict[Key, Quantity] = {}
     for item in report["cases"]:
         case = Case(workload=workload_from(item["workload"]), variant=construct(Variant, item["variant"]))
-        names = RATES if case.workload.is_ceiling else (SPEED, ECONOMY)
+        names = RATES if case.workload.is_ceiling else (SPEED, ECONOMY, *COMPILING)
         told = [name for name in names if item["outcome"] == "ok" and item["metrics"].get(name, {}).get("center")]
         for name in told[:1] if case.workload.is_ceiling else told:
-            value = found[case.workload.slug, case.variant.name, name] = quantity(item["metrics"][name], name)
-            if kind := kind_of(case):
+            what = case.workload.slug + COMPILING.get(name, "")
+            value = found[what, case.variant.name, name] = quantity(item["metrics"][name], name)
+            if name not in COMPILING and (kind := kind_of(case)):
                 key = (*kind, name)
                 best[key] = max(best.get(key, value), value, key=lambda one: one.estimate.center)
     return {**best, **found}
@@ -140,20 +145,17 @@ def is_better(base: Quantity, other: Quantity) -> bool:
 
 
 def tables(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Table]:
-    """Return a table a unit: each figure of each machine, and its ratio to the first."""
+    """Return the tables: each figure of each machine, and its ratio to the first."""
     keys = sorted(dict.fromkeys(key for own in found for key in own), key=lambda key: not key[1].startswith(BEST))
-    units = dict.fromkeys(quantity.unit for own in found for quantity in own.values())
     columns = ("what", "variant", *names, *(f"{name}, times the first" for name in names[1:]))
     made = []
-    for unit in units:
+    for title in dict.fromkeys(TITLES[key[2]] for own in found for key in own):
         rows: list[tuple[Cell, ...]] = []
         for key in keys:
-            values = [own.get(key) for own in found]
-            if any(value is not None and value.unit == unit for value in values):
-                first = values[0]
-                ratios = [ratio(first, value) if first and value else None for value in values[1:]]
+            if TITLES[key[2]] == title:
+                first, *others = values = [own.get(key) for own in found]
+                ratios = [ratio(first, value) if first and value else None for value in others]
                 rows.append((*key[:2], *values, *ratios))
-        title = TITLES.get(unit, "Models")
         lines = tuple(map(line, reports))
         made.append(filled(Table(title=title, columns=columns, rows=tuple(rows), hardware=lines)))
     return made

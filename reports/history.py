@@ -147,7 +147,6 @@ def result(found: History, point: Point) -> Result:
     metrics = {found.metric.name: quantity(found, point.value)} if point.value else {}
     return replace(
         whole,
-        run={**whole.run, "started": point.run.meta.get("started"), "commit": point.run.meta.get("commit")},
         cases=tuple(replace(case, metrics=metrics) for case in kept),
         comparisons=tuple(
             Comparison(

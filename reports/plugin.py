@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.traces.read import text_of
-from reports.document import Cell, Note
-from reports.traced import quantity
+from reports.document import Cell, Note, exact
 
 RUNTIME = ("cuda_runtime", "cuda_driver", "xpu_runtime", "privateuse1_runtime")  # names that it does not know yet
 MORE = {  # its column -> ours
@@ -51,8 +50,7 @@ def kernel_columns(profile: Any) -> tuple[tuple[str, ...], Mapping[str, tuple[Ce
     names = [column["name"] for column in table["columns"]]
     known = [(names.index(name), *more) for name, more in MORE.items() if name in names]
     cells = {
-        row[0]: tuple(quantity(row[number] * factor, unit) for number, _, factor, unit in known)
-        for row in table["rows"]
+        row[0]: tuple(exact(row[number] * factor, unit) for number, _, factor, unit in known) for row in table["rows"]
     }
     return tuple(heading for _, heading, _, _ in known), cells
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from harness.traces.account import OUTSIDE, Place, plain_module
 from harness.traces.memory import Curve, curve_of
-from reports.document import Cell, Chart, Mark, Note, Table
-from reports.traced import SHOWN, Traced, quantity
+from reports.document import Cell, Chart, Mark, Note, Table, exact
+from reports.traced import SHOWN, Traced
 
 DRAWN = 300  # points of a curve
 NO_OPERATOR = "no operator"
@@ -20,14 +20,14 @@ def memory(item: Traced) -> Iterator[Note | Table | Chart]:
     peak = curve.peak
     yield Note(
         parts=(
-            "at its peak, in", peak.point.phase, "the step holds", quantity(peak.point.size, "B"),
+            "at its peak, in", peak.point.phase, "the step holds", exact(peak.point.size, "B"),
             f"more than it began with; most of it was made by {makers(peak.alive)}",
         ),
         kind="answer",
     )  # fmt: skip
     yield curve_chart(item, curve)
     rows = tuple(
-        (found.point.phase, quantity(found.point.at), quantity(found.point.size, "B"), makers(found.alive))
+        (found.point.phase, exact(found.point.at), exact(found.point.size, "B"), makers(found.alive))
         for found in curve.peaks
     )
     columns = ("phase", "peak at", "above the step's start", "made by")
@@ -42,13 +42,13 @@ def alive(item: Traced, curve: Curve) -> Table:
         key = place.operator or NO_OPERATOR, place.phase or OUTSIDE, plain_module(place.module)
         found[key] = found.get(key, 0) + size
     ordered = sorted(found.items(), key=lambda pair: -pair[1])
-    rows: list[tuple[Cell, ...]] = [(*key, quantity(size, "B")) for key, size in ordered[:SHOWN]]
+    rows: list[tuple[Cell, ...]] = [(*key, exact(size, "B")) for key, size in ordered[:SHOWN]]
     totals = {
         f"{len(ordered) - SHOWN} others": sum(size for _, size in ordered[SHOWN:]),
         "alive before, given back": -curve.peak.given_back,
         "the peak": curve.peak.point.size,
     }
-    rows += [(name, None, None, quantity(size, "B")) for name, size in totals.items() if size]
+    rows += [(name, None, None, exact(size, "B")) for name, size in totals.items() if size]
     columns = ("made by", "in", "in module", "alive")
     return Table(title="Alive at the peak", columns=columns, rows=tuple(rows), hardware=item.hardware)
 

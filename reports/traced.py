@@ -7,10 +7,8 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.spec import Case
-from harness.stats import estimate
 from harness.traces.account import PHASES, Account, Place, account_of
 from harness.traces.read import Trace, read_trace, trace_files
-from reports.document import Quantity
 from reports.frame import Frame
 
 SHOWN = 20  # rows a table; the others are one more
@@ -130,8 +128,3 @@ def traced(
         observed=observed or {},
         hardware=hardware,
     )
-
-
-def quantity(value: float, unit: str = "s") -> Quantity:
-    """Return a figure that has no interval: there is one trace of a case."""
-    return Quantity(estimate=estimate([value]), unit=unit)

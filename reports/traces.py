@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.traces.account import OUTSIDE, PHASES, WAITING
 from harness.traces.gaps import gaps_of
 from harness.traces.read import trace_files
-from reports.document import Cell, Chart, Document, Note, Section, Table
+from reports.document import Cell, Chart, Document, Note, Section, Table, exact
 from reports.frame import Frame
 from reports.plugin import device_notes, kernel_columns, second_reading
 from reports.trace_memory import memory
-from reports.traced import FAR, SHOWN, Traced, quantity, traced_case
+from reports.traced import FAR, SHOWN, Traced, traced_case
 
 FEW = 8
 Rows = tuple[tuple[Cell, ...], ...]
@@ -34,12 +34,12 @@ def document_of_run(frame: Frame) -> Document:
     rows = tuple(
         (
             item.name,
-            quantity(item.step),
-            quantity(item.account.step.seconds),
-            quantity(item.added, "share"),
-            *(quantity(item.phases.get(phase, 0.0)) for phase in PHASES),
-            quantity(apart(item), "share") if item.observed else None,
-            quantity(item.operators.get(item.account.rest, 0.0) / item.step, "share"),
+            exact(item.step),
+            exact(item.account.step.seconds),
+            exact(item.added, "share"),
+            *(exact(item.phases.get(phase, 0.0)) for phase in PHASES),
+            exact(apart(item), "share") if item.observed else None,
+            exact(item.operators.get(item.account.rest, 0.0) / item.step, "share"),
         )
         for item in found
     )
@@ -83,7 +83,7 @@ def document_of_difference(base: Traced, other: Traced) -> Document:
     answer = Note(
         parts=(
             f"a step of {other.name} takes", *more_or_less(change), f"than one of {base.name}:",
-            quantity(other.step), "against", quantity(base.step),
+            exact(other.step), "against", exact(base.step),
         ),
         kind="answer",
     )  # fmt: skip
@@ -94,7 +94,7 @@ def document_of_difference(base: Traced, other: Traced) -> Document:
         notes.append(Note(parts=told, kind="warning"))
     if (unlike := abs(other.scale / base.scale - 1)) > APART:
         says = "the two are scaled unlike: a row that takes as long in both traces differs here by"
-        parts = (says, quantity(unlike, "share"), "of its time; read no less than that as a difference")
+        parts = (says, exact(unlike, "share"), "of its time; read no less than that as a difference")
         notes.append(Note(parts=parts, kind="warning"))
     tables = [difference("operator", base, other, base.operators, other.operators)]
     tables.append(difference("phase", base, other, base.phases, other.phases))
@@ -108,7 +108,7 @@ def document_of_difference(base: Traced, other: Traced) -> Document:
 
 def more_or_less(change: float) -> tuple[Cell, Cell]:
     """Return a change as words: so much, and more or less."""
-    return quantity(abs(change)), "less" if change < 0 else "more"
+    return exact(abs(change)), "less" if change < 0 else "more"
 
 
 def difference(what: str, base: Traced, other: Traced, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Table:
@@ -119,7 +119,7 @@ def difference(what: str, base: Traced, other: Traced, ours: Mapping[str, float]
     if others:
         shown.append((f"{len(others)} others", sum(was for _, was, _ in others), sum(now for *_, now in others)))
     shown.append(("the step", base.step, other.step))
-    rows = tuple((name, quantity(was), quantity(now), quantity(now - was)) for name, was, now in shown)
+    rows = tuple((name, exact(was), exact(now), exact(now - was)) for name, was, now in shown)
     return Table(
         title=f"By {what}",
         columns=(what, base.name, other.name if other.name != base.name else f"{other.name} (2)", "difference"),
@@ -138,9 +138,9 @@ def scaled(item: Traced) -> Iterator[Note]:
     words = "longer" if item.added >= 0 else "shorter"
     yield Note(
         parts=(
-            f"a step of {item.name} took", quantity(item.step), "as timed and", quantity(item.account.step.seconds),
+            f"a step of {item.name} took", exact(item.step), "as timed and", exact(item.account.step.seconds),
             f"as traced, the middle one of {count}: the profiler, and the machine as it was then, made it",
-            quantity(abs(item.added), "share"), f"{words}. {rule(item)}, so that all sum to the timed step",
+            exact(abs(item.added), "share"), f"{words}. {rule(item)}, so that all sum to the timed step",
         ),
     )  # fmt: skip
     if abs(item.added) > FAR:
@@ -161,9 +161,7 @@ def shares(item: Traced, values: Sequence[tuple[str, float, Cell]]) -> Rows:
     if others:
         shown.append((f"{len(others)} others", sum(seconds for _, seconds, _ in others), None))
     shown.append(("the step", item.step, None))
-    return tuple(
-        (name, quantity(seconds), quantity(seconds / item.step, "share"), more) for name, seconds, more in shown
-    )
+    return tuple((name, exact(seconds), exact(seconds / item.step, "share"), more) for name, seconds, more in shown)
 
 
 def phases(item: Traced) -> Table:
@@ -176,7 +174,7 @@ def phases(item: Traced) -> Table:
 
 def seen(item: Traced, phase: str) -> Cell:
     """Return a phase as observed without the profiler."""
-    return quantity(item.observed[phase]) if phase in item.observed else None
+    return exact(item.observed[phase]) if phase in item.observed else None
 
 
 def operators(item: Traced) -> Table:
@@ -210,9 +208,9 @@ def kernels(item: Traced) -> Iterator[Item]:
     rows = tuple(
         (
             name,
-            quantity(sum(found[name]) * item.scale),
+            exact(sum(found[name]) * item.scale),
             len(found[name]),
-            quantity(max(found[name]) * item.scale),
+            exact(max(found[name]) * item.scale),
             *more.get(name, (None,) * len(headings)),
         )
         for name in names
@@ -230,12 +228,9 @@ def modules(item: Traced) -> Iterator[Item]:
     rows = tuple(
         (
             name,
-            *(
-                quantity(passes[phase][name].seconds * item.scale) if name in passes[phase] else None
-                for phase in passes
-            ),
-            quantity(seconds),
-            quantity(seconds / item.step, "share"),
+            *(exact(passes[phase][name].seconds * item.scale) if name in passes[phase] else None for phase in passes),
+            exact(seconds),
+            exact(seconds / item.step, "share"),
         )
         for name, seconds in (*item.modules.items(), ("the step", item.step))
     )
@@ -249,15 +244,15 @@ def waits(item: Traced) -> Iterator[Item]:
     what = "kernel" if item.account.on_device else "operator"
     yield Note(
         parts=(
-            f"no {what} ran in", quantity(found.seconds * item.gap_scale / item.step, "share"), "of the step, in",
-            found.count, "gaps, the longest of", quantity(found.longest * item.gap_scale),
+            f"no {what} ran in", exact(found.seconds * item.gap_scale / item.step, "share"), "of the step, in",
+            found.count, "gaps, the longest of", exact(found.longest * item.gap_scale),
         )
     )  # fmt: skip
     if (waiting := sum(s for name, s in item.operators.items() if name == WAITING)) > 0:
-        parts = ("the step waited", quantity(waiting), "for its data loader:", quantity(waiting / item.step, "share"))
+        parts = ("the step waited", exact(waiting), "for its data loader:", exact(waiting / item.step, "share"))
         yield Note(parts=parts, kind="answer")
     rows = tuple(
-        (name, quantity(seconds * item.gap_scale), quantity(seconds * item.gap_scale / item.step, "share"))
+        (name, exact(seconds * item.gap_scale), exact(seconds * item.gap_scale / item.step, "share"))
         for name, seconds in list(found.before.items())[:FEW]
     )
     columns = (f"{what} that ended gaps", "time", "of the step")

@@ -61,7 +61,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
     if verb == "measure":
         center, noise = line.get("seconds", 0.05), line.get("noise", 0.0)
         seconds = [center * state["draw"].gauss(1, noise) for _ in range(message["steps"])]
-        return {"seconds": seconds, "wall": sum(seconds), "loss": loss}
+        return {"seconds": seconds, "wall": sum(seconds), "loss": loss, "step": 9}
     if verb == "trace":
         write_trace(Path(message["folder"]) / "cpu.1.pt.trace.json", [*step_events(), *step_events(1000, 2)])
     if verb == "write":
@@ -77,7 +77,7 @@ def answer(message: dict, lines: dict, state: dict) -> dict:
         "build": {"metrics": AMOUNTS, "facts": FACTS | line.get("facts", {})},
         "check": {"seconds": [0.1], "losses": [loss] * message.get("steps", 0), "errors": errors},
         "quality": {
-            "losses": [loss],
+            "losses": line.get("trained", {}).get(str(message.get("steps")), [loss]),
             "scores": {
                 part: line.get("scores", {}).get(part, {}).get(str(message.get("steps")), {"held_out_loss": loss})
                 for part in message.get("parts", ())

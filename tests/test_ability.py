@@ -1,8 +1,10 @@
 """What a worker says that it cannot do before it has tried a step, and what is not the case's fault."""
 
+import json
 import os
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from harness.errors import DISK, Unavailable
@@ -47,7 +49,13 @@ def test_a_full_disk_is_told_from_a_failure_of_the_case(number):
         except OSError as error:
             raise RuntimeError("the compiler failed") from error
 
-    reply = attempt(compile_kernel, b"{}\n")
+    reply = json.loads(attempt(compile_kernel, b"{}\n"))
     assert (reply["ok"], reply["errno"]) == (False, number)
     assert disk_error(RuntimeError(f"g++: fatal error: {os.strerror(number)}")) == number
     assert disk_error(ValueError("disk")) is None
+
+
+def test_a_reply_that_cannot_be_written_is_a_failure_and_no_dead_worker():
+    reply = json.loads(attempt(lambda message: {"metrics": {"tokens": np.int64(3)}}, b"{}\n"))
+    assert (reply["ok"], reply["error"]) == (False, "TypeError")
+    assert "int64" in reply["message"]

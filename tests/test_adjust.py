@@ -53,6 +53,18 @@ def test_varying_a_field_of_the_model_names_the_blocks_by_it():
     assert names[1].endswith("dropout=0.1")
 
 
+def test_another_model_keeps_the_settings_that_it_knows():
+    def settings(*asked):
+        (block,) = adjusted(name="fit", settings=asked).blocks
+        return block.workload.settings
+
+    assert settings("model=gpt") == settings() == {"positions": 2**17}
+    assert settings("model=t5") == {}
+    assert settings("positions=64", "model=gpt") == {"positions": 64}
+    models = [block.workload.settings for block in adjusted(name="fit", axes=["model=llama,t5"]).blocks]
+    assert models == [{"positions": 2**17}, {}]
+
+
 def test_two_axes_multiply():
     assert len(adjusted(name="null", axes=["batch=2,4", "length=64,128"]).blocks) == 4
 

@@ -1,6 +1,10 @@
 """Joules: counters read, idle subtracted, and said where there are none."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from harness.errors import Unavailable
 from harness.worker import energy
@@ -27,6 +31,58 @@ def test_energy_is_that_of_the_packages_less_idle_and_wraps(tmp_path, monkeypatc
     found = energy.of_steps(lambda: zone(tmp_path, "intel-rapl:0", next(steps)), Device("cpu"), tmp_path)
     assert found["idle_watts"] == pytest.approx(10.0)
     assert found["step_joules"] == pytest.approx((45.0 - 12.0) / 3)
+
+
+class Nvml:
+    """NVML with two GPUs, of which the second has the UUID `b`."""
+
+    def __init__(self, refuses=""):
+        self.refuses, self.millijoules = refuses, 5000
+
+    def nvmlInit(self):
+        pass
+
+    def nvmlDeviceGetCount(self):
+        return 2
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return {"GPU-b": 1}[uuid]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        assert handle == 1
+        if self.refuses:
+            raise RuntimeError(self.refuses)
+        return self.millijoules
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    def install(uuid, **told):
+        monkeypatch.setitem(sys.modules, "pynvml", Nvml(**told))
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuid))
+        return sys.modules["pynvml"]
+
+    return install
+
+
+def test_a_gpu_counts_the_joules_of_the_one_that_torch_uses(gpu):
+    nvml = gpu("b")
+    read, ranges = energy.counter(Device("cuda"))
+    assert (read(), ranges) == ([5.0], [float("inf")])
+    nvml.millijoules = 7500
+    assert read() == [7.5]
+
+
+def test_a_gpu_that_counts_nothing_says_why_and_what_to_do(gpu, monkeypatch):
+    gpu("b", refuses="Insufficient Permissions")
+    with pytest.raises(Unavailable, match=r"no energy: Insufficient Permissions; Volta .*CAPABILITIES=utility"):
+        energy.counter(Device("cuda"))
+    gpu(None)
+    with pytest.raises(Unavailable, match="does not tell which of several GPUs it uses"):
+        energy.counter(Device("cuda"))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(Unavailable, match="pip install nvidia-ml-py"):
+        energy.counter(Device("cuda"))
 
 
 def test_where_nothing_counts_energy_it_says_so(tmp_path):

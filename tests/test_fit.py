@@ -7,10 +7,9 @@ from test_real import outcomes as real_outcomes
 from test_real import run as real_run
 from test_run import Bench, alive_workers, outcomes
 
-from harness.errors import UserError
+from harness.errors import UserError, is_out_of_memory
 from harness.fit import PROBES, next_size
 from harness.spec import Block, Suite, Variant, Workload
-from harness.worker.__main__ import is_out_of_memory
 
 FIT = ("--set", "memory_limit=1000", "--set", "fit=batch")
 

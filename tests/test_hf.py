@@ -142,7 +142,7 @@ def test_a_model_that_hears_is_called_with_sound_and_computes_what_the_own_one_d
         torch.testing.assert_close(theirs(sound, tokens), expected, rtol=1e-4, atol=1e-5)
     assert theirs.double()(sound.double(), tokens).dtype == torch.float64
     require_vocabulary(theirs, 320, "speech")
-    with pytest.raises(ValueError, match="knows 320"):
+    with pytest.raises(UserError, match="knows 320"):
         require_vocabulary(theirs, 321, "speech")
     assert speech.recognised(theirs.float(), sound, 5) == speech.recognised(own, sound, 5)
 
@@ -261,6 +261,13 @@ def classifiers(transformers, tmp_path_factory):
     return top
 
 
+def classifier(folder, attention="formula", **config):
+    """Return a model that looks for the markers of `texts`."""
+    model = build(folder, attention, **config).eval()
+    model.mark(BOS, EOS, PAD)
+    return model
+
+
 def texts(shortest=9):
     """Return rows as text_classification makes them, two of them padded, and their mask."""
     mask = torch.arange(16) < torch.tensor([[shortest], [16], [12]])
@@ -274,7 +281,7 @@ def texts(shortest=9):
 @torch.no_grad()
 def test_a_classifier_of_transformers_computes_what_the_own_model_does(family, classifiers):
     kind, name = CLASSIFYING[family]
-    theirs, (tokens, mask) = build(classifiers / family).eval(), texts()
+    theirs, (tokens, mask) = classifier(classifiers / family), texts()
     assert type(theirs.model).__name__ == kind
     model, drawn = weights.initial(
         names.find("model", name), names.find("attention", "sdpa").load(), {}, str(classifiers / family)
@@ -282,7 +289,7 @@ def test_a_classifier_of_transformers_computes_what_the_own_model_does(family, c
     assert drawn == []
     assert model.eval()(tokens, mask=mask).shape == (3, 3)
     for attention in ("formula", "sdpa"):
-        theirs = build(classifiers / family, attention).eval()
+        theirs = classifier(classifiers / family, attention)
         torch.testing.assert_close(theirs(tokens, mask=mask), model(tokens, mask=mask), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(theirs(tokens[1:2]), model(tokens[1:2]), rtol=1e-4, atol=1e-5)
 
@@ -291,7 +298,7 @@ def test_a_classifier_of_transformers_computes_what_the_own_model_does(family, c
 def test_what_was_pretrained_becomes_a_classifier_with_a_head_of_its_own(family, folders):
     def drawn(seed):
         torch.manual_seed(seed)
-        return build(folders / family, classes=6)
+        return classifier(folders / family, classes=6)
 
     model, again, other = (drawn(seed) for seed in (1, 1, 2))
     assert type(model.model).__name__ == CLASSIFYING[family][0]
@@ -428,6 +435,17 @@ def test_another_model_is_held_to_the_length_of_the_gradient(tmp_path):
     assert error(moved, same_model=True) == float("inf")
 
 
-def test_the_markers_are_those_of_the_tasks_rows():
-    markers = names.find("model", "hf").module().MARKERS
-    assert markers == {"decoder_start_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+@torch.no_grad()
+def test_a_classifier_looks_for_the_markers_that_the_rows_have(transformers, tmp_path):
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = transformers.BartConfig(vocab_size=320, d_model=32, encoder_ffn_dim=64, decoder_ffn_dim=64, **sizes)
+    torch.manual_seed(0)
+    transformers.BartForSequenceClassification(config).save_pretrained(tmp_path)
+    model = build(tmp_path, classes=3).eval()
+    rows = torch.tensor([[101, 9, 8, 102], [101, 7, 6, 102]])  # as BERT's pieces mark them
+    model.mark(101, 102, 0)
+    assert model(rows).shape == (2, 3)
+    assert not torch.equal(model(rows)[0], model(rows)[1])
+    model.mark(BOS, EOS, PAD)
+    with pytest.raises(Exception, match=r".+"):
+        model(rows)

@@ -249,7 +249,7 @@ def test_a_model_of_too_few_classes_is_refused_with_what_to_do(prepare):
     task = "finetuning/image_classification"
     model = vit(task, classes=3)
     work = prepare(task, model)
-    with pytest.raises(ValueError, match="the model tells 3 classes apart, not 4: --set classes=4"):
+    with pytest.raises(UserError, match="the model tells 3 classes apart, not 4; --set classes=4"):
         work.loss(model, work.batch(0))
 
 

@@ -18,6 +18,7 @@ from made_run import LINE, SECONDS
 from harness import load, names
 from harness.conditions import Conditions
 from harness.correct import disagreement, is_as_asked
+from harness.errors import UserError
 from harness.spec import Block, Suite
 from harness.store import COLUMNS, Run, open_run
 from reports.document import Chart, Document, Note, Section, Status, Table
@@ -116,7 +117,7 @@ def test_every_forced_kernel_of_the_grid_is_the_one_that_runs_and_computes_the_f
 
 def recipes_of(block: Block) -> dict[str, dict[str, Any]]:
     """Return what a worker builds each variant of a block from, and the float64 reference."""
-    conditions = Conditions(data={}, configs={block.name: load.config(block.workload, [])})
+    conditions = Conditions()
     reference = replace(block.variants[0], name="reference", attention="formula", precision="fp64")
     return {item.name: conditions.recipe(block, item, 0) for item in (*block.variants, reference)}
 
@@ -141,13 +142,13 @@ def test_a_step_is_one_attention_and_changes_nothing():
 
 def test_heads_that_do_not_divide_are_refused_with_what_to_do():
     build = names.find("model", "suites.kernels.attention").load()
-    with pytest.raises(ValueError, match="256 does not divide into 3 heads: --set dim=258"):
+    with pytest.raises(UserError, match="256 does not divide into 3 heads; --set dim=258"):
         build(None, batch=1, length=8, heads=3)
 
 
 def test_a_model_that_asks_for_them_is_given_the_workloads_batch_and_length():
     block = grid(*FEW, "length=64").blocks[0]
-    conditions = Conditions(data={}, configs={block.name: load.config(block.workload, [])})
+    conditions = Conditions()
     tried = replace(block, workload=replace(block.workload, batch=7, length=32))  # as the search for what fits does
     for asked, shape in ((block, (4, 64)), (tried, (7, 32))):
         config = conditions.recipe(asked, block.variants[0], 0)["config"]

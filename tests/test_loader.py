@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from multiprocessing import active_children
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -18,8 +20,10 @@ from test_real import SMALL, outcomes, run
 from harness.errors import UserError
 from harness.launch import Launch
 from harness.spec import Variant
+from harness.worker.device import Device
 from harness.worker.loader import EPOCH, Loader
 from harness.worker.probes import loader_memory
+from harness.worker.session import Session
 from reports.frame import frame_of
 from reports.views.loading import view
 
@@ -176,6 +180,25 @@ def test_what_a_loader_made_ahead_is_used_up_by_all_variants_alike(tmp_path):
     block = replace(block, variants=variants[:1])
     launch = Launch(made_suite((64,)), block, 1, recorder, *[None] * 3)
     assert (launch.ahead, launch.loads) == (0, False)
+
+
+@pytest.mark.alone
+def test_batches_that_were_made_ahead_do_not_look_like_speed():
+    """A worker takes 60 ms for a batch, the step 20: a step lasts 60 ms, though 8 batches wait from the pause."""
+    slow = Variant(name="v", loader="map", workers=1, prefetch=8, persistent=True)
+    fetch = Loader(lambda index: time.sleep(0.06), asdict(slow), CPU)
+
+    def step(index):
+        fetch(index)
+        time.sleep(0.02)
+
+    step.load, step.loss = fetch, 0.0
+    session = object.__new__(Session)
+    session.index, session.step, session.device, session.around = 0, step, Device("cpu"), nullcontext
+    session.measure({"steps": 1})
+    time.sleep(0.8)
+    assert mean(session.measure({"drain": slow.ahead, "settle": 1, "steps": 4})["seconds"]) > 0.05
+    fetch.stop()
 
 
 def test_the_view_is_silent_about_runs_without_loaders(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from test_hardware import Machine, one_line
 
 from harness import names, passport
+from harness.commands import hardware
 from harness.errors import UserError
 from harness.stats import Estimate
 from reports.document import Quantity
@@ -46,6 +47,36 @@ def test_what_is_no_passport_is_a_sentence(tmp_path, content, sentence):
         path.write_text(content)
     with pytest.raises(UserError, match=sentence):
         passport.read(path)
+
+
+@pytest.mark.parametrize("name", ["two", "two.json", "./two.json"])
+def test_prices_of_today_stand_over_those_of_the_passports(tmp_path, name):
+    for told, rate in (("one", 1e11), ("two", 2e11)):
+        (tmp_path / f"{told}.json").write_text(json.dumps(made(told, rate=rate, price=1.0)))
+    named = [str(tmp_path / "one.json"), str(tmp_path / "two.json")]
+    found = dict([hardware.told_price(f"{tmp_path / name if '/' in name else name}=3.5", named)])
+    assert found == {named[1]: 3.5}
+    reports = [hardware.opened(one, found.get(one), tmp_path) for one in named]
+    (chart,) = [item for item in document_of(reports).sections[0].items if hasattr(item, "marks")]
+    assert {mark.name: mark.at for mark in chart.marks} == {"cpu of one, 2 cores": 1.0, "cpu of two, 2 cores": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("price", "sentence"),
+    [
+        ("3.5", "'3.5' is not of the form PASSPORT=N"),
+        ("three=3.5", "no passport 'three'; known: one, two"),
+        ("two=much", "'two=much': 'much' is no number; give what an hour costs"),
+        ("two=0", "--price-per-hour is 0; give what an hour costs, above 0"),
+        ("two=inf", "--price-per-hour is inf; give what"),
+    ],
+)
+def test_a_price_that_is_none_is_a_sentence(tmp_path, price, sentence):
+    for told in ("one", "two"):
+        (tmp_path / f"{told}.json").write_text(json.dumps(made(told)))
+    done = Machine(tmp_path).call("hardware", "compare", "one.json", "two.json", f"--price-per-hour={price}")
+    assert done.returncode == 2
+    assert sentence in done.stderr
 
 
 def test_passports_measured_in_different_ways_are_not_compared():
@@ -129,10 +160,15 @@ def test_passports_that_are_checked_in_can_be_read_and_compared(tmp_path):
     checked_in = [*(names.ROOT / "reports/hardware").glob("*.json")]
     assert checked_in
     for path in checked_in:
-        assert passport.read(path)["run"]["measuring"] == passport.MEASURING
+        report = passport.read(path)
+        assert report["run"]["measuring"] == passport.MEASURING
+        shares = [case["metrics"]["mfu"]["center"] for case in report["cases"] if "mfu" in case["metrics"]]
+        assert shares
+        assert all(0 < share <= 1 for share in shares)
     done = Machine(tmp_path).call("hardware", "compare", str(names.ROOT / "reports/hardware"))
     assert done.returncode == 0, done.stderr
     assert "NVIDIA H200 against AMD EPYC, 2 cores: better in" in one_line(done)
+    assert "gpt-base-b1-l32, compiled cold" in one_line(done)
 
 
 def test_a_passport_that_lacks_something_is_a_sentence(tmp_path):

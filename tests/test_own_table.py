@@ -116,6 +116,21 @@ def test_a_bad_table_on_the_command_line_is_one_sentence_and_exit_2(tmp_path, na
     assert done.stderr.count("\n") == 1
 
 
+def test_a_model_that_the_users_data_do_not_fit_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "own.csv").write_bytes(csv(ROWS))
+    settings = [*SETTINGS[:2], "--set=classes=1", "--set=data=own.csv"]
+    for more, sentence in (
+        ("positions=128", "tandem: the model tells 1 classes apart, not 2; --set classes=2\n"),
+        ("positions=9", "tandem: 128 tokens are too many for 9 positions; --set positions=128\n"),
+    ):
+        done = tandem(
+            "run", "null", *settings, f"--set={more}", "--set=device=cpu", cwd=tmp_path,
+            XDG_CACHE_HOME=str(tmp_path / "cache"),
+        )  # fmt: skip
+        assert (done.returncode, done.stderr, done.stdout) == (2, sentence, "")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_an_own_table_is_found_beside_the_suite_and_named_by_its_path(tmp_path):
     (tmp_path / "own.csv").write_bytes(csv(ROWS))
     work = Workload(task=CLASSIFICATION, model="bert", data="own.csv", settings={"classes": 2})

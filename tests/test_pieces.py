@@ -57,10 +57,23 @@ def test_a_row_to_classify_is_as_the_checkpoint_saw_its_texts(folder):
         count = sum(real)
         assert row[:count] in ([2, 4, 5, 1, 3], [2, 4, 5, 4, 5, 3])
         assert row[count:] == [0] * (6 - count)
-    with pytest.raises(ValueError, match="uses 7 different tokens"):
+    with pytest.raises(UserError, match="uses 7 different tokens"):
         names.find("task", "finetuning/text_classification").load()(
             torch.nn.Embedding(6, 1), config, torch.device("cpu")
         )
+
+
+def test_a_model_that_looks_for_markers_is_told_those_of_the_pieces(folder):
+    class Looking(torch.nn.Embedding):
+        def mark(self, *markers):
+            self.markers = markers
+
+    task = names.find("task", "finetuning/text_classification").load()
+    config = {"task": "x", "batch": 8, "length": 6, "padding": 0.0, "seed": 0}
+    told = {"pieces": Looking(320, 1), "bytes": Looking(320, 1)}
+    task(told["pieces"], {**config, "data": manifest(folder)}, torch.device("cpu"))
+    task(told["bytes"], {**config, "data": manifest(folder, "own.csv")}, torch.device("cpu"))
+    assert {name: model.markers for name, model in told.items()} == {"pieces": (2, 3, 0), "bytes": (258, 259, 257)}
 
 
 def test_where_pieces_come_from_is_found_from_anywhere(folder):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as draw
 
-from harness.plan import expected_pretraining, expected_seconds, expected_step, plan, turns
+from harness.expected import expected_pretraining, expected_seconds, expected_step
+from harness.plan import plan, turns
 from harness.recipe import Recipe
 from harness.spec import Block, Suite, Variant, Workload
 

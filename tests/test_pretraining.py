@@ -355,7 +355,7 @@ def test_a_text_shorter_than_a_batch_is_refused(prepare, task, corpus, tmp_path,
 
 @every_task
 def test_a_vocabulary_too_small_is_refused_with_what_to_set(prepare, task):
-    with pytest.raises(ValueError, match=r"different tokens, but .* knows 255; give it more: --set vocabulary=\d+"):
+    with pytest.raises(UserError, match=r"different tokens, but .* knows 255; give it more: --set vocabulary=\d+"):
         prepare(task, vocabulary=255)
 
 
@@ -370,7 +370,7 @@ def test_a_model_that_tells_classes_apart_is_refused_with_what_to_set(prepare, t
 
 def test_a_long_text_needs_a_sentinel_for_each_span(prepare):
     spans = denoising.sizes(2048).spans
-    with pytest.raises(ValueError, match=f"--set vocabulary={SENTINEL + spans}"):
+    with pytest.raises(UserError, match=f"--set vocabulary={SENTINEL + spans}"):
         prepare("pretraining/denoising", length=2048, vocabulary=320)
     prepare("pretraining/denoising", length=2048, vocabulary=SENTINEL + spans)
 

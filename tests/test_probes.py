@@ -244,7 +244,7 @@ class Slow(nn.Module):
 def test_phases_sum_to_the_step_and_find_the_slow_one():
     step = step_of(Slow(), torch.ones(1), accumulate=2)
     step(0)
-    seconds = probes.phases(step, range(1, 7), CPU)
+    seconds = probes.phases(step, [range(1, 7)], CPU)
     share = seconds.pop("phases_share")
     assert list(seconds) == ["data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"]
     assert 0.9 <= share <= 1.1
@@ -406,6 +406,15 @@ def test_kernels_on_a_gpu_are_told_apart_by_name(names, seen):
     assert attention_seen(names) == seen
 
 
+def test_a_tensor_that_only_a_trace_has_holds_no_bytes():
+    kept = []
+    torch.func.vmap(lambda row: (kept.append(row), row)[1])(torch.ones(3, 2))
+    assert isinstance(kept[0], torch.Tensor)
+    assert not probes.has_storage(kept[0])
+    assert probes.has_storage(torch.ones(2))
+    assert probes.held_by_tensors() > 0
+
+
 # lengths that vary
 
 
@@ -413,8 +422,9 @@ def test_kernels_on_a_gpu_are_told_apart_by_name(names, seen):
 @pytest.mark.parametrize("start", [0, 5])
 def test_each_length_is_observed_whole_and_in_phases_equally_often(lengths, start):
     session = object.__new__(Session)
-    session.cycle, session.index = lengths, start
-    places = Counter((index % lengths, number % 2) for number, index in enumerate(session.alternating(5)))
+    session.index, session.step = start, lambda index: None
+    runs = session.runs(5, lengths)
+    places = Counter((index % lengths, number % 2) for run in runs for number, index in enumerate(run))
     assert set(places.values()) == {5}
     assert len(places) == 2 * lengths
 
@@ -424,6 +434,6 @@ def test_phases_of_several_lengths_are_means_over_the_lengths():
     work = SimpleNamespace(batch=lambda index: time.sleep(0.02 * (index % 2)), loss=None)
     step = FakeStep(model=nn.Linear(1, 1), work=work, evaluate=lambda model, batch: (model.weight.sum(), None))
     order = [0, 1, 1, 0, 0, 1, 1, 0]  # short, long, ...: each once whole and once in phases
-    found = probes.phases(step, [number + (number - index) % 2 for number, index in enumerate(order)], CPU, lengths=2)
+    found = probes.phases(step, [[number + (number - index) % 2 for number, index in enumerate(order)]], CPU, cycle=2)
     assert found["data_seconds"] == pytest.approx(0.01, rel=0.5)
     assert found["phases_share"] == pytest.approx(1, rel=0.5)

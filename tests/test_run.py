@@ -193,7 +193,7 @@ def test_workers_count_gpus_as_the_driver_does_unless_told_otherwise(own, tmp_pa
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     if own:
         monkeypatch.setenv("CUDA_DEVICE_ORDER", own)
-    environment = Conditions(data={}, configs={}).environment(Variant(name="a"), tmp_path, "a")
+    environment = Conditions().environment(Variant(name="a"), tmp_path, "a")
     assert environment["CUDA_DEVICE_ORDER"] == (own or "PCI_BUS_ID")
 
 

@@ -229,5 +229,5 @@ def test_what_cannot_be_is_refused_with_what_to_do(prepare, tones):
         prepare(padding=0.2)
     with pytest.raises(UserError, match="takes sounds and words, and the train part of data 'stdlib' has none"):
         prepare(data={"name": "stdlib", "train": "stdlib.npy"})
-    with pytest.raises(ValueError, match="--set vocabulary=260"):
+    with pytest.raises(UserError, match="--set vocabulary=260"):
         prepare(torch.nn.Embedding(256, 1))

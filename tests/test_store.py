@@ -18,7 +18,7 @@ def sealed(folder, status="complete"):
     recorder = create(folder, SUITE, ["tandem", "run", "s"], {}, [])
     recorder.outcome(CASE, SUITE.blocks[0].name, "ok", None, 1)
     recorder.rows([(CASE, 1, 1, 1, 0, "step_seconds", 0.5), (CASE, 1, 1, 1, 1, "training_loss", float("nan"))])
-    recorder.launch_done(SUITE.blocks[0].name, 1)
+    recorder.launch_done([SUITE.blocks[0].name], 1)
     return recorder.seal(status, Stopwatch())
 
 
@@ -86,7 +86,7 @@ def test_resuming_keeps_complete_launches_and_drops_the_rest(tmp_path):
     recorder.outcome(CASE, SUITE.blocks[0].name, "ok", None, 1)
     recorder.warn(CASE, 1, "code", "message", "remedy")
     recorder.rows([(CASE, 1, 1, 1, 0, "step_seconds", 0.5)])
-    recorder.launch_done(SUITE.blocks[0].name, 1)
+    recorder.launch_done([SUITE.blocks[0].name], 1)
     recorder.rows([(CASE, 2, 1, 1, 0, "step_seconds", 0.7)])
     path = recorder.seal("interrupted", Stopwatch())
     again = resume(path)

@@ -161,6 +161,21 @@ def test_a_training_that_diverges_ends_with_the_step_where_it_did(tmp_path):
     assert "its score after step 20 is not a number" in run.outcomes[0]["reason"]
 
 
+def test_a_loss_that_is_no_number_ends_training_at_its_step(tmp_path):
+    bench = Bench(tmp_path, {"a": {"trained": {"20": [2.0, 1.0, "nan", "nan"]}}, "b": {}}, launches=1)
+    done, run = bench.run("--set", "quality_steps=20")
+    assert done.returncode == 3
+    assert outcomes(run) == {"a": "wrong", "b": "ok"}
+    assert run.outcomes[0]["reason"] == "its training diverged: the loss of step 18 is not a number"
+
+
+def test_a_long_training_is_asked_for_in_parts_that_no_deadline_ends(tmp_path):
+    _, run = Bench(tmp_path, {"a": {}}, launches=1).run("--set", "quality_steps=250", "--set", "score_every=120")
+    asked = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    steps = [(event["steps"], len(event["parts"])) for event in asked if event.get("verb") == "quality"]
+    assert steps == [(100, 0), (120, 1), (220, 0), (240, 1), (250, 1)]
+
+
 def vit():
     torch.manual_seed(0)
     return names.find("model", "vit").load()(torch.nn.functional.scaled_dot_product_attention, layers=2, dim=32)
@@ -191,6 +206,14 @@ def test_lora_begins_as_the_model_it_is_put_into_and_trains_little_of_it():
     model(images).square().mean().backward()
     assert all(adapter.up.grad.abs().sum() > 0 for adapter in adapters)
     assert adapters[0].linear.weight.grad is None
+
+
+def test_lora_needs_no_head_of_its_own():
+    model = names.find("model", "gpt").load()(torch.nn.functional.scaled_dot_product_attention, layers=2, dim=32)
+    tune(model, asdict(Recipe(tune="lora", lora_rank=2)), ())
+    found = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert found
+    assert all(name.endswith((".down", ".up")) for name in found)
 
 
 def test_a_model_that_names_no_head_cannot_train_it_alone():
@@ -252,7 +275,7 @@ def test_another_torch_device_or_first_batch_makes_another_start():
 
 def test_a_block_stops_only_when_all_seeds_are_scored():
     block = Block(workload=DIGITS, variants=(Variant(name="a"), Variant(name="b")))
-    ratios = SimpleNamespace(launches=5, values=lambda: [[0.1, 0.1001, 0.0999, 0.1, 0.1]])
+    ratios = SimpleNamespace(launches=5, by_case={"b": [0.1, 0.1001, 0.0999, 0.1, 0.1]})
     suite = Suite(name="s", question="?", blocks=(block,))
     assert precise(suite)(block, ratios)
     assert not precise(replace(suite, seeds=6))(block, ratios)
@@ -308,7 +331,6 @@ def test_a_pretrained_start_is_made_once_and_every_case_begins_with_it(tmp_path,
     block, events = asked.blocks[0], []
     conditions = Conditions(
         data=load.prepare_data(asked, load.cache() / "data", folders),
-        configs={block.name: load.config(block.workload, folders)},
         folders=folders,
     )
     (tmp_path / "logs").mkdir()

@@ -10,10 +10,18 @@ from harness import load, names
 from harness.errors import UserError
 from harness.spec import Block, Suite, Variant, Workload
 from suites.data import words
-from suites.pretraining._windows import FIRST, IGNORED, MASK
+from suites.pretraining._windows import EOS, FIRST, IGNORED, MASK
 
 CPU = torch.device("cpu")
 TABLE = "text,label\n" + "".join(f"{word} {count},{word}\n" for word in ("open", "close") for count in range(9))
+
+NAMED = """
+from suites.data._parts import kept, text_rows
+def prepare(folder):
+    rows = {**text_rows("source", [b"def NAME(url): return url"] * 8), **text_rows("target", [b"_get_URL"] * 8)}
+    made = {part: rows for part in ("train", "validation", "test")}, {"source": "Own."}
+    return kept("named", b"", lambda: made, folder)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,8 @@ def prepare(task, data, **config):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"readLine(self._x2)", ["read", "Line", "(", "self", ".", "_", "x", "2", ")"]),
+        (b"readLine(self._x2)", ["read", "Line", "(", "self", ".", "x", "2", ")"]),
+        (b"__read_line__", ["read", "line"]),
         (b"HTTPError  = 1.5", ["HTTP", "Error", "=", "1", ".", "5"]),
         (b"if x:\n    return\n\ny", ["if", "x", ":", "\n    ", "return", "\n", "\n", "y"]),
         ("Été à la mer".encode(), ["Été", "à", "la", "mer"]),
@@ -105,6 +114,34 @@ def test_a_row_to_classify_is_of_words(tmp_path):
     assert (tokens[:, 1:3] >= FIRST).all()
 
 
+def test_a_function_and_its_name_are_in_words_and_scored_by_them(tmp_path):
+    (tmp_path / "named.py").write_text(NAMED)
+    data = load.manifest(names.find("data", "words:named.py", [tmp_path]), tmp_path / "made")
+    source, target, lengths = (np.load(data["train"][name]) for name in ("source", "target", "target_lengths"))
+    assert (source == words.words(b"def NAME(url): return url")).all()
+    assert (target == words.words(b"get url")).all()
+    assert (lengths == 2).all()
+    work = prepare("finetuning/function_naming", data, length=16)
+
+    def writing(name):
+        answer = torch.tensor([*words.words(name).tolist(), EOS])
+
+        def model(source, target, *_):
+            logits = torch.zeros(*target.shape, words.VOCABULARY)
+            for place, token in enumerate(answer):
+                logits[:, place, token] = 1e3
+            return logits
+
+        return work.score(model)
+
+    assert writing(b"_get_url") == {"f1": 1.0, "accuracy": 1.0, "held_out_loss": 0.0}
+    assert writing(b"url_get")["accuracy"] == 0
+    assert writing(b"url_get")["f1"] == 1
+    assert writing(b"get")["f1"] == pytest.approx(2 / 3)
+    with pytest.raises(UserError, match="knows 320; give it more: --set vocabulary=4096"):
+        prepare("finetuning/function_naming", data, vocabulary=320)
+
+
 def test_what_cannot_be_in_words_is_a_sentence(tmp_path, corpus):
     with pytest.raises(UserError, match="data 'digits' have no text; give a text: --set data=words:stdlib"):
         load.manifest(names.find("data", "words:digits"), tmp_path)
@@ -117,5 +154,5 @@ def test_what_cannot_be_in_words_is_a_sentence(tmp_path, corpus):
     with pytest.raises(UserError, match="denoising takes bytes, and data 'words stdlib' are words"):
         prepare("pretraining/denoising", corpus)
     for task in ("pretraining/masked_lm", "pretraining/causal_lm"):
-        with pytest.raises(ValueError, match="knows 400; give it more: --set vocabulary=4096"):
+        with pytest.raises(UserError, match="knows 400; give it more: --set vocabulary=4096"):
             prepare(task, corpus, vocabulary=400)

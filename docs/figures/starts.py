@@ -76,8 +76,7 @@ def make(folder: Path, steps: int) -> None:
         block = Block(workload=work, variants=(SDPA,))
         suite = Suite(name="start", question="?", blocks=(block,))
         data = load.prepare_data(suite, load.cache() / "data", [folder])
-        configs = {block.name: load.config(work, [folder])}
-        conditions = Conditions(data=data, configs=configs, folders=[folder])
+        conditions = Conditions(data=data, folders=[folder])
         session = Session(conditions.recipe(block, SDPA, work.seed, steps))
         session.quality({"steps": steps, "parts": []})
         if model == "vit":

@@ -82,8 +82,7 @@ def carried_out(suite: "Suite", folder: Path, *, quiet: bool) -> "Figures":
 
     data = load.prepare_data(suite, load.cache() / "data", [folder])
     recorder = created(folder / "runs", suite, data, [folder], {})
-    configs = {block.name: load.config(block.workload, [folder]) for block in suite.blocks}
-    conditions = Conditions(data=data, configs=configs, folders=[folder], trace=False)
+    conditions = Conditions(data=data, folders=[folder], trace=False)
     run = measured(suite, recorder, conditions, Stopwatch(), quiet=quiet, is_enough=is_enough)
     if run.meta["status"] == "interrupted":
         raise SystemExit(exits.INTERRUPTED)

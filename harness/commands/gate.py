@@ -98,7 +98,6 @@ def measure_and_judge(
         data = load.prepare_data(asked, load.cache() / "data", folders)
         conditions = Conditions(
             data=data,
-            configs={block.name: load.config(block.workload, folders) for block in asked.blocks},
             interpreters=interpreters,
             folders=[*folders, Path.cwd()],
         )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -10,7 +11,7 @@ import typer
 from harness import load, passport
 from harness.commands.options import Format, Output, Runs, run_path, say
 from harness.commands.report import deliver, rendered
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from harness.store import Run
@@ -47,13 +48,13 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
     from harness.spec import Variant
     from harness.stopwatch import Stopwatch
 
-    if price is not None and not 0 < price < math.inf:
-        raise UserError(f"--price-per-hour is {price:g}", "give what an hour costs, above 0")
+    if price is not None:
+        price_of(price)
     watch = Stopwatch()
     with watch("prepare"):
         folders = [Path.cwd()]
         one = Variant(name="fp32", device=device)
-        kind = described(one, TIMEOUT, Conditions(data={}, configs={}, folders=folders))["device"]
+        kind = described(one, TIMEOUT, Conditions(folders=folders))["device"]
         if kind == "cuda" and (others := device_processes()):
             raise UserError(
                 f"the GPU is in use by {', '.join(others)}", "a ceiling beside that is too low: stop it, or wait"
@@ -61,11 +62,10 @@ def measure(device: str, price: Optional[float], runs: Path, *, quick: bool, qui
         name = SUITES[quick] + ":accelerated" * (kind != "cpu")
         asked, _ = load.load(name, settings=[f"device={device}"])
         load.check_names(asked, [], ["current"])
-        configs = {block.name: load.config(block.workload, []) for block in asked.blocks}
         data = load.prepare_data(asked, load.cache() / "data", [])
         marks = {"measuring": passport.MEASURING, "price_per_hour": price}
         recorder = created(runs, asked, data, [], marks)
-        conditions = Conditions(data=data, configs=configs, folders=folders)
+        conditions = Conditions(data=data, folders=folders)
     leave(measured(asked, recorder, conditions, watch, quiet=quiet))
 
 
@@ -88,6 +88,12 @@ def compare(
             help="Reports in JSON, folders of them, or runs: paths, ids, `latest`; at least two in all.",
         ),
     ],
+    prices: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--price-per-hour", metavar="PASSPORT=N", help="What an hour of a machine costs today; repeatable."
+        ),
+    ] = None,
     format: Format = "terminal",
     output: Output = None,
     runs: Runs = Path("runs"),
@@ -98,8 +104,9 @@ def compare(
     named = [one for name in passports for one in catalogue(name) or [name]]
     if len(named) < 2:
         raise UserError("one passport alone compares with nothing", "give two or more")
+    costs = dict(told_price(text, named) for text in prices or [])
     try:
-        found = comparison([opened(name, runs) for name in named])
+        found = comparison([opened(name, costs.get(name), runs) for name in named])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"a passport lacks what it should have: {type(error).__name__}, {error}", passport.HINT
@@ -113,12 +120,35 @@ def catalogue(name: str) -> list[str]:
     return [] if is_run else sorted(map(str, Path(name).glob("*.json")))
 
 
-def opened(name: str, runs: Path) -> dict[str, Any]:
-    """Return the report of a passport: a file, or a run."""
-    if name.endswith(".json"):
-        return passport.read(Path(name))
+def told_price(text: str, named: Collection[str]) -> tuple[str, float]:
+    """Return the passport that a price is told of, which is named as given or by its file's name, and the price."""
+    name, equals, value = text.rpartition("=")
+    if not equals:
+        raise UserError(f"--price-per-hour {text!r} is not of the form PASSPORT=N", "write the passport's name, too")
+    found = next((one for one in named if name in (one, Path(one).name, Path(one).stem)), None)
+    if found is None:
+        raise unknown("passport", name, [Path(one).stem for one in named])
+    try:
+        return found, price_of(float(value))
+    except ValueError:
+        raise UserError(f"--price-per-hour {text!r}: {value!r} is no number", "give what an hour costs") from None
+
+
+def price_of(price: float) -> float:
+    """Return a price; raise UserError for one that no hour has."""
+    if not 0 < price < math.inf:
+        raise UserError(f"--price-per-hour is {price:g}", "give what an hour costs, above 0")
+    return price
+
+
+def opened(name: str, price: Optional[float], runs: Path) -> dict[str, Any]:
+    """Return the report of a passport, a file or a run, with a price told now in place of its own."""
     from harness.store import open_run
     from reports.report import document_of
 
-    path = run_path(name, runs)
-    return passport.checked(json.loads(rendered(document_of([open_run(path)]), "json")), path)
+    if name.endswith(".json"):
+        report = passport.read(Path(name))
+    else:
+        path = run_path(name, runs)
+        report = passport.checked(json.loads(rendered(document_of([open_run(path)]), "json")), path)
+    return report if price is None else {**report, "run": {**report["run"], "price_per_hour": price}}

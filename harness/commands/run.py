@@ -86,16 +86,17 @@ def run(
         if share:
             marks = {"shard": {"part": str(share), "whole": asked.to_json(), "trace": not no_trace}}
             asked = share.part(asked)
-        configs = {block.name: load.config(block.workload, folders) for block in asked.blocks}
         search = [*folders, Path.cwd()]
-        plain = Conditions(data={}, configs=configs, interpreters=known, folders=search, trace=not no_trace)
-        refuse_misfits(asked, plain)
+        plain = Conditions(interpreters=known, folders=search, trace=not no_trace)
         if dry_run:
+            refuse_misfits(asked, plain)
             print_plan(asked, plain)
             return
         data = load.prepare_data(asked, load.cache() / "data", folders)
+        conditions = replace(plain, data=data)
+        refuse_misfits(asked, conditions)
         recorder = reopened(begun, data, asked, folders) if begun else created(runs, asked, data, folders, marks)
-    leave(measured(asked, recorder, replace(plain, data=data), watch, quiet=quiet))
+    leave(measured(asked, recorder, conditions, watch, quiet=quiet))
 
 
 def measured(
@@ -258,13 +259,14 @@ def print_plan(asked: "Suite", conditions: Any) -> None:
             print(f"  {case.id}" + (f"  unavailable: {reason}" if reason else ""))
     absent = [case for case, reason in reasons.items() if reason is not None]
     print(f"\n{len(reasons)} cases, {len(absent)} unavailable; {asked.launches} launches of {asked.rounds} rounds each")
-    print(f"expected time: {expected_time(asked, conditions.configs, absent)}")
+    configs = {block.name: load.config(block.workload, conditions.folders) for block in asked.blocks}
+    print(f"expected time: {expected_time(asked, configs, absent)}")
 
 
 def expected_time(asked: "Suite", configs: Mapping[str, Any], unavailable: Collection[str]) -> str:
     """Return what is to be expected of a suite, in words."""
+    from harness.expected import COLD_COMPILE, STARTUP, expected_pretraining, expected_seconds
     from harness.fit import PROBES
-    from harness.plan import COLD_COMPILE, STARTUP, expected_pretraining, expected_seconds
     from harness.progress import duration
 
     if asked.fit:  # how often it doubles is what the search is to find

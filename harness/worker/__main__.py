@@ -10,14 +10,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.errors import DISK, Unavailable, UserError
+from harness.errors import DISK, Unavailable, UserError, is_out_of_memory
 from harness.wire import decode, encode
-
-OUT_OF_MEMORY = (
-    "DefaultCPUAllocator", "MemoryError", "Cannot allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)  # fmt: skip
-"""In the texts of torch's allocator, of an error while it compiles, of a process that could not be started, of CUDA."""
 
 
 def main() -> None:
@@ -35,8 +29,8 @@ def main() -> None:
     answer = answerer()
     for line in requests:
         reply = attempt(answer, line)
-        replies.write(encode(reply))
-        if reply.get("verb") == "release":
+        replies.write(reply)
+        if decode(reply).get("verb") == "release":
             return
 
 
@@ -74,18 +68,18 @@ def answerer() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     return answer
 
 
-def attempt(answer: Callable[[Mapping[str, Any]], dict[str, Any]], line: bytes) -> dict[str, Any]:
+def attempt(answer: Callable[[Mapping[str, Any]], dict[str, Any]], line: bytes) -> bytes:
     """Return the reply to `line`; a failure is a reply too."""
     try:
-        return {"ok": True, **answer(decode(line))}
+        return encode({"ok": True, **answer(decode(line))})
     except Exception as error:
-        return {
+        return encode({
             "ok": False,
             "error": "OutOfMemoryError" if is_out_of_memory(error) else type(error).__name__,
             "message": str(error) if isinstance(error, Unavailable | UserError) else first_line(error),
             "traceback": traceback.format_exc(),
             "errno": disk_error(error),
-        }
+        })  # fmt: skip
 
 
 def disk_error(error: BaseException | None) -> int | None:
@@ -96,16 +90,6 @@ def disk_error(error: BaseException | None) -> int | None:
                 return number
         error = error.__cause__ or error.__context__
     return None
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Tell whether memory ran out; torch's CPU allocator and its compiler have only a text for it."""
-    while error is not None:
-        name, said = type(error).__name__, str(error)
-        if "OutOfMemory" in name or isinstance(error, MemoryError) or any(text in said for text in OUT_OF_MEMORY):
-            return True
-        error = error.__cause__
-    return False
 
 
 def first_line(error: BaseException) -> str:

@@ -9,10 +9,15 @@ from typing import Any
 
 
 def timed(
-    step: Callable[[int], None], indices: Sequence[int], device: Any, settle: Sequence[int] = ()
-) -> tuple[list[float], float]:
-    """Run `settle` untimed, then return the seconds of each step and of the turn; only steps are between the marks."""
+    step: Callable[[int], None], indices: Sequence[int], device: Any, settle: Sequence[int] = (),
+    ready: Callable[[], object] = lambda: None,
+) -> tuple[list[float], float]:  # fmt: skip
+    """Get ready and run `settle` untimed, then return the seconds of each step and of the turn.
+
+    Only steps are between the marks.
+    """
     with no_garbage_collection():
+        ready()
         device.synchronize()  # what was queued before must not count
         for index in settle:
             step(index)

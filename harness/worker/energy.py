@@ -48,7 +48,8 @@ def nvml() -> Counter:
     except Unavailable:
         raise
     except Exception as error:
-        raise Unavailable(f"this GPU counts no energy: {error}") from error
+        remedy = "Volta or newer counts it, and a container needs NVIDIA_DRIVER_CAPABILITIES=utility"
+        raise Unavailable(f"this GPU counts no energy: {error}; {remedy}") from error
     return lambda: [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]
 
 

@@ -24,8 +24,7 @@ class Loader:
         self.batch = batch
         self.variant = variant
         self.device = device
-        self.next = -1
-        self.batches: Iterator[Any] = iter(())
+        self.stop()
 
     def __call__(self, index: int) -> Any:
         """Wait for batch `index` and move it to the device."""
@@ -33,6 +32,11 @@ class Loader:
             self.batches = stream(self.batch, self.variant, index)
         self.next = index + 1
         return tree_map(self.moved, next(self.batches))
+
+    def stop(self) -> None:
+        """End the workers; the next batch starts others."""
+        self.next = -1
+        self.batches: Iterator[Any] = iter(())
 
     def moved(self, item: Any) -> Any:
         """Return a tensor on the device; from pinned memory it is copied beside the kernels."""

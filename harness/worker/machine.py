@@ -224,14 +224,19 @@ def calibrate(device: Device) -> dict[str, float]:
     tiny = torch.zeros(1, device=device.torch)
 
     def dispatch() -> None:
+        device.synchronize()  # a device that lags behind would hide what the host does
         for _ in range(1000):
             tiny.add_(1)
+
+    def interpret() -> None:
+        device.synchronize()
+        sum(number & 7 for number in range(20_000))
 
     probes: dict[str, Callable[[], Any]] = {
         "gemm_seconds": lambda: matrix @ matrix,
         "copy_seconds": lambda: target.copy_(source),
         "dispatch_seconds": dispatch,
-        "interpreter_seconds": lambda: sum(number & 7 for number in range(20_000)),
+        "interpreter_seconds": interpret,
     }
     in_turn = list(probes.values())
     seconds, _ = timed(lambda turn: in_turn[turn % 4](), range(4 * (1 + CALIBRATIONS)), device)

@@ -18,26 +18,32 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._pytree import tree_flatten
 
+from harness.errors import is_out_of_memory
 from harness.worker.clock import split, timed
 from harness.worker.device import Device
+from harness.worker.step import keeping_activations
 
 PHASES = ("data", "forward", "backward", "optimizer")
 SECOND_STEP = "tandem: second step"
 RESET_HIGH_WATER_MARK = "5"  # Linux, proc(5), /proc/pid/clear_refs
 
 
-def phases(step: Any, indices: Sequence[int], device: Device, lengths: int = 1) -> dict[str, float]:
-    """Run steps; return the median seconds of each phase, and their sum as a share of the steps not taken apart.
+def phases(step: Any, runs: Iterable[Sequence[int]], device: Device, cycle: int = 1) -> dict[str, float]:
+    """Take runs of steps; return the median seconds of each phase, and their sum as a share of steps not taken apart.
 
-    Of batches of several `lengths`, which follow each other, the mean over lengths of these medians.
+    Where steps differ in a cycle, as batches of several lengths do, the mean over its places of these medians.
     """
-    turns = split(step.phases, indices, device)
+    turns = [
+        (index, turn)
+        for indices in runs
+        for index, turn in zip(indices, split(step.phases, indices, device), strict=True)
+    ]
 
     def middle(name: str) -> float:
         seen: dict[int, list[float]] = {}
-        for index, turn in zip(indices, turns, strict=True):
+        for index, turn in turns:
             if name in turn:
-                seen.setdefault(index % lengths, []).append(turn[name])
+                seen.setdefault(index % cycle, []).append(turn[name])
         return mean(map(median, seen.values()))
 
     whole, *parts = map(middle, ("step", *PHASES))
@@ -50,12 +56,7 @@ def loading(step: Any, indices: Sequence[int], device: Device, settle: Sequence[
 
     Those of `settle` before them are not timed: a loader has made them while the model was training.
     """
-
-    def fetch(index: int) -> None:
-        for micro in range(step.accumulate):
-            step.fetch(index * step.accumulate + micro)
-
-    return {"load_seconds": timed(fetch, indices, device, settle)[1] / len(indices)}
+    return {"load_seconds": timed(step.load, indices, device, settle)[1] / len(indices)}
 
 
 @contextmanager
@@ -160,8 +161,17 @@ def allocated_peak(step: Any, indices: Sequence[int], device: Device) -> dict[st
 def held_by_tensors() -> int:
     """Return the bytes behind all plain dense tensors of the CPU that are alive."""
     tensors = (item for item in gc.get_objects() if type(item) in (torch.Tensor, torch.nn.Parameter))
-    dense = [item for item in tensors if item.device.type == "cpu" and item.layout is torch.strided]
-    return sum(storages(dense).values())
+    dense = (item for item in tensors if item.device.type == "cpu" and item.layout is torch.strided)
+    return sum(storages([item for item in dense if has_storage(item)]).values())
+
+
+def has_storage(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor has bytes of its own: what torch.func wraps while it traces has none."""
+    try:
+        storage(tensor)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def began(event: Any) -> float:
@@ -226,9 +236,9 @@ def flop(step: Any, lengths: int = 1) -> dict[str, float]:
     """Run forward and backward once for each length of batch, uncompiled; return the FLOP of a step.
 
     Convention: matrix products and attention only, a multiply-add as two, causal attention counted full, and what
-    flash kernels compute again in their backward pass not counted: so every attention backend has the same FLOP. What
-    checkpointing computes again is counted. Empty before torch 2.1, and for flex attention, which cannot run under
-    the counter (pytorch issue 134385).
+    flash kernels, or checkpointing, compute again in the backward pass not counted: so every attention backend has the
+    same FLOP. Empty before torch 2.1, for flex attention, which cannot run under the counter (pytorch issue 134385),
+    and where memory has no room for the uncompiled pass.
     """
     try:
         from torch.utils.flop_counter import FlopCounterMode
@@ -237,13 +247,17 @@ def flop(step: Any, lengths: int = 1) -> dict[str, float]:
     counter = FlopCounterMode(display=False, custom_mapping=attention_formulas())
     forward = 0
     try:
-        with counter, step.autocast, uncompiled():
+        with counter, step.autocast, uncompiled(), keeping_activations(step.model):
             for index in range(lengths):
                 before = counter.get_total_flops()
                 loss, _ = step.work.loss(step.model, step.work.batch(index))
                 forward += counter.get_total_flops() - before
                 loss.backward()
     except (TypeError, NotImplementedError):  # flex's refusal; the same loss has trained before
+        return {}
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         return {}
     finally:
         step.optimizer.zero_grad(set_to_none=True)

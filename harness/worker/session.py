@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from harness.worker.ability import refusing, strays, try_attention, usable_devic
 from harness.worker.allocator import keep_memory, limit_memory
 from harness.worker.loader import EPOCH, Loader
 from harness.worker.saliency import agreement, saliency
-from harness.worker.step import TrainingStep, clipper, layers, optimizer, scheduled, trained
+from harness.worker.step import TrainingStep, checkpointed, clipper, layers, optimizer, scheduled, trained
 from harness.worker.trace import trace
 from harness.worker.tune import tune
 
@@ -52,7 +51,7 @@ class Session:
         self.weights = digest(model.state_dict())
         self.recipe, self.fields = workload["recipe"], message["config"]
         self.named = names.find("model", workload["model"], folders)
-        tune(model, self.recipe, getattr(self.named.module(), "HEAD", ()))
+        tune(model, self.recipe, getattr(model, "heads", getattr(self.named.module(), "HEAD", ())))
         model = model.to(self.device.torch, precision.PARAMETERS.get(self.variant["precision"]))
         if self.variant["checkpoint"]:
             for layer in layers(model, "checkpoint"):
@@ -87,7 +86,9 @@ class Session:
 
     def facts(self) -> dict[str, Any]:
         """Return what was built: hashes of initial weights and first batch, amounts a step."""
-        accumulate = self.step.accumulate
+        accumulate, first = self.step.accumulate, digest(self.unpadded(0))
+        if isinstance(self.step.fetch, Loader):
+            self.step.fetch.stop()  # or the first step would end these workers, too
         return {
             "metrics": {name: amount * accumulate for name, amount in self.step.work.amount.items()}
             | {"parameters": sum(parameter.numel() for parameter in trained(self.step.model))},
@@ -96,7 +97,7 @@ class Session:
                 "threads": torch.get_num_threads(),
                 "weights_sha256": self.weights,
                 **({"weights_drawn": self.drawn} if self.drawn else {}),
-                "batch_sha256": digest(self.unpadded(0)),
+                "batch_sha256": first,
             },
             "strays": strays(self.tree),
         }
@@ -120,28 +121,33 @@ class Session:
         return reply
 
     def measure(self, message: Message) -> dict[str, Any]:
-        """Run `settle` steps untimed, then time `steps`; `first` says that this process has stepped never before."""
+        """Time `steps` after `drain` batches that are fetched for nothing and `settle` steps.
+
+        `first` says that this process has stepped never before.
+        """
         is_first = message.get("first", False)
         with self.first_step() if is_first else self.around():
-            settle, steps = self.take(message.get("settle", 0)), self.take(message["steps"])
-            seconds, wall = clock.timed(self.step, steps, self.device, settle)
-        reply = {"seconds": seconds, "wall": wall, "loss": float(self.step.loss)}
+            drain, settle = self.take(message.get("drain", 0)), self.take(message.get("settle", 0))
+            steps = self.take(message["steps"])
+            seconds, wall = clock.timed(self.step, steps, self.device, settle, partial(self.drain, drain))
+        reply = {"seconds": seconds, "wall": wall, "loss": float(self.step.loss), "step": self.index - 1}
         return {**reply, "recompiles": compiler.recompiled(), **(self.started() if is_first else {})}
 
     def observe(self, message: Message) -> dict[str, Any]:
         """Return phases (of every second of twice `steps` steps), memory and counts, with `load` also of loading alone.
 
-        Before them are `settle` steps, which use up what a loader has made in the meantime. Where lengths vary, phases
-        and FLOP are means over all of them, and memory is that of the longest.
+        Before them `drain` batches are fetched for nothing. Where lengths vary, phases and FLOP are means over all of
+        them, and memory is that of the longest.
         """
         compiling, insight = compiler.counters(), insights.found()  # before the probes, which must not be counted
         epoch = -(-EPOCH // self.cycle) * self.cycle  # whole rounds through the lengths
         with self.around():
-            for index in self.take(message.get("settle", 0)):
-                self.step(index)
-            phases = probes.phases(self.step, self.alternating(message["steps"]), self.device, self.cycle)
+            self.drain(self.take(message.get("drain", 0)))
+            self.step(self.take(1)[0])
+            cycle = self.cycle * max(1, self.variant["workers"])  # workers that end together let every nth step wait
+            phases = probes.phases(self.step, self.runs(message["steps"], cycle), self.device, cycle)
             if message.get("load"):
-                settle = self.take(message["settle"])
+                settle = self.take(message["drain"])
                 phases |= probes.loading(self.step, self.take(epoch), self.device, settle)
             with probes.memory_peak(self.device) as peak:
                 for index in self.take(max(2, self.cycle)):
@@ -196,21 +202,24 @@ class Session:
             return {}
         return {"metrics": {"saliency_agreement": agreement(np.load(message["against"]), found)}}
 
+    def drain(self, steps: range) -> None:
+        """Fetch, for nothing, what a loader may have made while others ran: it must not look like speed."""
+        for index in steps:
+            self.step.load(index)
+
     def take(self, steps: int) -> range:
         """Return the next `steps` step indices and move on; training never repeats a step."""
         self.index += max(steps, 0)
         return range(self.index - max(steps, 0), self.index)
 
-    def alternating(self, steps: int) -> list[int]:
-        """Return twice `steps` steps; where lengths vary so many of each length, half at odd places, half at even."""
-        if self.cycle == 1:
-            return [*self.take(2 * steps)]
-        found: list[int] = []
-        for _ in range(steps):
-            found += self.take(self.cycle)
-            self.take(1 - self.cycle % 2)
-            found += self.take(self.cycle)
-        return found
+    def runs(self, steps: int, cycle: int) -> Iterator[range]:
+        """Yield runs of steps, together twice `steps` cycles; each step of a cycle is half the times at even places."""
+        if cycle % 2:
+            yield self.take(2 * steps * cycle)
+        else:
+            yield self.take(steps * cycle)
+            self.step(self.take(1)[0])  # in no run: the next one begins with the second of a cycle
+            yield self.take(steps * cycle)
 
     def started(self) -> dict[str, Any]:
         """Return what the first step has cost beside its time: compiling, in seconds."""
@@ -230,9 +239,8 @@ def hello(message: Message) -> dict[str, Any]:
 
     With `describe`, a variant, also return what this machine and its device are and how fast they are just now;
     with `can`, a list of variants, also return why each cannot run here, or None; with `takes`, a case to build,
-    also return why its model cannot start from its checkpoint, or None.
+    also return why its model cannot start from its checkpoint or take its data, or None.
     """
-    start = perf_counter()
     if threads := message.get("threads"):
         torch.set_num_threads(threads)
     if message.get("allocator") == "keep":
@@ -248,7 +256,7 @@ def hello(message: Message) -> dict[str, Any]:
         reply["unavailable"] = [why_not(variant, message) for variant in variants]
     if case := message.get("takes"):
         reply["misfit"] = misfit(case)
-    return {**reply, "seconds": perf_counter() - start}
+    return reply
 
 
 def initial_model(message: Message) -> tuple[torch.nn.Module, list[str]]:
@@ -259,9 +267,18 @@ def initial_model(message: Message) -> tuple[torch.nn.Module, list[str]]:
 
 
 def misfit(message: Message) -> str | None:
-    """Return why a model cannot start from its checkpoint, or None; any other failure is left to the run."""
+    """Return why a model cannot start from its checkpoint or, where data are told, take the first batch, or None.
+
+    Any other failure is left to the run.
+    """
     try:
-        initial_model(message)
+        if not message["data"]:
+            initial_model(message)
+            return None
+        session = Session(message)
+        step = session.step
+        with session.first_step(), torch.no_grad(), step.autocast:
+            step.work.loss(step.model, step.work.batch(0))
     except UserError as error:
         return str(error)
     except Exception:
@@ -307,13 +324,6 @@ def compiled(loss: Any, model: torch.nn.Module, mode: str, dynamic: bool | None 
 def graphs_on_gpu(variant: Message, device: Any) -> bool:
     """Tell whether the case replays CUDA graphs, in memory of their own."""
     return device.kind == "cuda" and variant["compile"] in ("reduce-overhead", "max-autotune")
-
-
-def checkpointed(forward: Any, *arguments: Any, **keywords: Any) -> Any:
-    """Run a layer without keeping its activations; they are computed again in the backward pass."""
-    from torch.utils.checkpoint import checkpoint
-
-    return checkpoint(forward, *arguments, use_reentrant=False, **keywords)
 
 
 def digest(value: Any) -> str:

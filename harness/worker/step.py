@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -44,6 +44,11 @@ class TrainingStep:
         for _ in self.phases(index):
             pass
 
+    def load(self, index: int) -> None:
+        """Fetch the batches of step `index` and do nothing with them."""
+        for micro in range(self.accumulate):
+            self.fetch(index * self.accumulate + micro)
+
     def phases(self, index: int) -> Iterator[str]:
         """Run step `index`, yielding the name of each phase once it is done."""
         total = 0.0
@@ -83,8 +88,11 @@ def scheduled(asked: Mapping[str, Any], steps: int) -> Callable[[int], float] | 
 
 
 def clipper(kind: str, norm: float) -> Callable[[Any], Any]:
-    """Return what clips the gradients to `norm`, if not 0: one kernel a tensor for `loop`, as one group otherwise."""
-    if not norm:
+    """Return what clips the gradients to `norm`: one kernel a tensor for `loop`, as one group otherwise.
+
+    Nothing is clipped to 0, or for the optimizer `none`.
+    """
+    if not norm or kind == "none":
         return lambda parameters: None
     if "foreach" in inspect.signature(clip_grad_norm_).parameters:
         return partial(clip_grad_norm_, max_norm=norm, foreach=kind != "loop")
@@ -110,6 +118,27 @@ class Unchanging(torch.optim.Optimizer):
 
     def step(self, closure: Any = None) -> None:
         """Do nothing."""
+
+
+def checkpointed(forward: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Run a layer without keeping its activations; they are computed again in the backward pass."""
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(forward, *arguments, use_reentrant=False, **keywords)
+
+
+@contextmanager
+def keeping_activations(model: torch.nn.Module) -> Iterator[None]:
+    """Compute nothing again, within it, of a model whose layers are `checkpointed`."""
+    found = [(module, vars(module).get("forward")) for module in model.modules()]
+    wrapped = [(module, forward) for module, forward in found if getattr(forward, "func", None) is checkpointed]
+    for module, forward in wrapped:
+        (module.forward,) = forward.args
+    try:
+        yield
+    finally:
+        for module, forward in wrapped:
+            module.forward = forward
 
 
 def layers(model: torch.nn.Module, purpose: str) -> list[torch.nn.Module]:

@@ -1,4 +1,4 @@
-"""What of a model is trained: all of it, its head alone, or the head and small matrices beside linear layers (LoRA)."""
+"""What of a model is trained: all of it, its head alone, or small matrices beside linear layers (LoRA) and the head."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -15,8 +15,8 @@ def tune(model: nn.Module, recipe: Mapping[str, Any], heads: Collection[str]) ->
     if recipe["tune"] == "full":
         return
     trained = [name for name, _ in model.named_parameters() if name in heads or name.rpartition(".")[0] in heads]
-    if not trained:
-        raise UserError("the model's file names no head to train", "name its modules as HEAD, or --set tune=full")
+    if not trained and recipe["tune"] == "head":
+        raise UserError("the model's file names no head to train", "name its modules as HEAD, or --set tune=lora")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
     if recipe["tune"] == "lora":

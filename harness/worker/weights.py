@@ -24,7 +24,8 @@ def initial(model: Named, attention: Any, config: Mapping[str, Any], folder: str
     if not folder:
         return model.load()(attention, **config), []
     if model.reads_weights:
-        return model.load()(attention, folder, **config), []
+        built = model.load()(attention, folder, **config)
+        return built, getattr(built, "drawn", [])
     try:
         return from_checkpoint(model, attention, config, Path(folder))
     except UserError as error:

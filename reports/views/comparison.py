@@ -1,17 +1,19 @@
 """What each variant gains against its baseline: speed, memory and correctness in one row."""
 
 import math
+from collections.abc import Iterable
+from typing import TypeVar
 
-from harness.compare import Comparison, rungs_together, within_interpreters
+from harness.compare import Comparison, Overall, rungs_together, within_interpreters
 from harness.metrics import METRICS
 from harness.spec import Block, Case
-from harness.stats import Judgement
 from reports.document import Cell, Change, Chart, Mark, Note, Section, Status, Table, filled
 from reports.frame import Frame
 from reports.views._kernels import is_kernel
 from reports.views._quality import heading, quality_change, quality_note, target_heading, time_to_target
 
 ORDER = 10
+Judged = TypeVar("Judged", Comparison, Overall)
 
 
 def view(frame: Frame) -> Section:
@@ -31,12 +33,11 @@ def answers(frame: Frame) -> list[Note]:
     """Return what was asked, over all blocks and then for each; nothing that is not established."""
     notes = []
     everywhere = [item for item in frame.overall if item.measured == item.blocks]
-    if best := fastest([item.judgement for item in everywhere or frame.overall]):
-        over = next(item for item in frame.overall if item.judgement is best)
+    if over := fastest(everywhere or frame.overall):
         where = (
             f"Over {over.measured} of {over.blocks} workloads" if over.measured < over.blocks else "Over all workloads"
         )
-        notes.append(says(where, over.candidate, over.baseline, best))
+        notes.append(says(where, over))
     for block in frame.run.suite.blocks:
         if len(block.cases) > 1 and not block.workload.is_ceiling:
             notes += [answer(frame, block), *quality_note(frame, block)]
@@ -52,21 +53,21 @@ def answers(frame: Frame) -> list[Note]:
 def answer(frame: Frame, block: Block) -> Note:
     """Return the fastest variant of a block, or why there is none to name."""
     found = [item for case in block.cases if (item := frame.comparison(case, "step_seconds"))]
-    if best := fastest([item.judgement for item in found]):
-        item = next(item for item in found if item.judgement is best)
-        return says(block.name, item.candidate, item.baseline, best)
+    if best := fastest(found):
+        return says(block.name, best)
     return Note(parts=(f"{block.name}: {no_gain(found, block.baseline)}",), kind="answer")
 
 
-def fastest(judgements: list[Judgement]) -> Judgement | None:
-    """Return the best of the judgements that establish a gain."""
-    return min((item for item in judgements if item.verdict == "better"), key=lambda item: item.ratio, default=None)
+def fastest(found: Iterable[Judged]) -> Judged | None:
+    """Return the best of those whose gain is established."""
+    better = (item for item in found if item.judgement.verdict == "better")
+    return min(better, key=lambda item: item.judgement.ratio, default=None)
 
 
-def says(where: str, candidate: str, baseline: str, judgement: Judgement) -> Note:
+def says(where: str, found: Comparison | Overall) -> Note:
     """Return the sentence about an established gain."""
-    speed = Change(judgement=judgement, is_speed=True)
-    return Note(parts=(f"{where}: {candidate} is", speed, f"as fast as {baseline}"), kind="answer")
+    speed = Change(judgement=found.judgement, is_speed=True)
+    return Note(parts=(f"{where}: {found.candidate} is", speed, f"as fast as {found.baseline}"), kind="answer")
 
 
 def no_gain(found: list[Comparison], baseline: str) -> str:

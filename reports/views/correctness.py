@@ -2,8 +2,7 @@
 
 from harness.correct import tolerance
 from harness.spec import Block, Case
-from harness.stats import estimate
-from reports.document import Cell, Chart, Mark, Quantity, Section, Table, filled
+from reports.document import Cell, Chart, Mark, Section, Table, exact, filled
 from reports.frame import Frame
 
 ORDER = 30
@@ -53,7 +52,7 @@ def row(frame: Frame, case: Case) -> tuple[Cell, ...]:
     return (
         case.variant.name,
         *(frame.quantity(case, metric) for metric in ERRORS.values()),
-        Quantity(estimate=estimate([allowed]), unit="1"),
+        exact(allowed, "1"),
         frame.quantity(case, "training_loss"),
         frame.quantity(case, "held_out_loss"),
         frame.quantity(case, "saliency_agreement"),

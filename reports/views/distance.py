@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from harness.errors import UserError
 from harness.spec import Block, Case
 from harness.traces.read import trace_files
-from reports.document import Cell, Note, Section, Table, filled
+from reports.document import Cell, Note, Section, Table, exact, filled
 from reports.frame import Frame
 from reports.traced import FAR, Traced, traced_case
 from reports.views.operators import family
-from reports.views.shares import ceilings_of, plain, work_of
+from reports.views.shares import ceilings_of, work_of
 
 ORDER = 15
 PRODUCTS = ("matrix products", "attention")
@@ -61,12 +61,12 @@ def seconds_at_peak(frame: Frame, block: Block, case: Case) -> float | None:
 
 def row(block: Block, case: Case, traced: Traced, least: float) -> tuple[Cell, ...]:
     """Return a case's row; nothing of products that kernels of other names hold, as a trace that is short of them."""
-    padding = plain(block.workload.padding, "share") if block.workload.padding else None
+    padding = exact(block.workload.padding, "share") if block.workload.padding else None
     at_peak, more, others, idle = parts_of(traced, least)
     rest: tuple[Cell, ...] = (None, None, None)
     if more >= 0:
-        rest = plain(more, "share"), plain(others, "share"), dearest(traced)
-    return (case.variant.name, plain(at_peak, "share"), *rest, plain(idle, "share"), padding)
+        rest = exact(more, "share"), exact(others, "share"), dearest(traced)
+    return (case.variant.name, exact(at_peak, "share"), *rest, exact(idle, "share"), padding)
 
 
 def parts_of(traced: Traced, least: float) -> tuple[float, float, float, float]:

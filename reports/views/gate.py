@@ -5,10 +5,10 @@ from collections import Counter
 
 from harness.metrics import METRICS
 from harness.policy import OUTCOME
-from harness.stats import Judgement, estimate
+from harness.stats import Judgement
 from harness.stats import Verdict as Word
 from harness.verdict import Ruling, Verdict
-from reports.document import Cell, Change, Note, Quantity, Section, Status, Table, filled
+from reports.document import Cell, Change, Note, Quantity, Section, Status, Table, exact, filled
 from reports.frame import Frame
 
 ORDER = 5
@@ -100,7 +100,7 @@ def grounds(ruling: Ruling) -> Table:
 def share(item: Verdict, value: float) -> Quantity | None:
     """Return a share, of a difference in percentage points, as a cell; nothing where it is not known."""
     unit = "share" if item.difference is None else "points"
-    return None if math.isnan(value) else Quantity(estimate=estimate([value]), unit=unit)
+    return None if math.isnan(value) else exact(value, unit)
 
 
 def plain(metric: str) -> str:

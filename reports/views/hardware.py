@@ -7,8 +7,8 @@ from typing import Any
 from harness import passport
 from harness.metrics import METRICS
 from harness.spec import Block, Case
-from harness.stats import Estimate, exactly
-from reports.document import Cell, Change, Chart, Mark, Note, Quantity, Section, Status, Table, filled
+from harness.stats import Estimate
+from reports.document import Cell, Change, Chart, Mark, Note, Quantity, Section, Status, Table, exact, filled
 from reports.frame import Frame
 
 ORDER = 4
@@ -66,7 +66,7 @@ def highest(frame: Frame, found: Found) -> Iterator[Note]:
             (block.workload.settings["operation"], size_of(block), quantity) for block, quantity in ends
         )
         parts: list[tuple[Cell, ...]] = [
-            (quantity, f"with {operation} on", in_bytes(size)) for operation, size, quantity in told
+            (quantity, f"with {operation} on", exact(size, "B")) for operation, size, quantity in told
         ]
         yield listed("memory moves", parts)
     for block, case in of(found, "matmul"):
@@ -206,7 +206,7 @@ def memory(frame: Frame, found: Found) -> list[Table | Chart]:
     operations = list(dict.fromkeys(label(block, case) for block, case in cases))
     cells = {(size_of(block), label(block, case)): case for block, case in cases}
     rows = tuple(
-        (in_bytes(size), *(cell(frame, cells[size, name]) if (size, name) in cells else None for name in operations))
+        (exact(size, "B"), *(cell(frame, cells[size, name]) if (size, name) in cells else None for name in operations))
         for size in sizes
     )
     if not rows:
@@ -237,11 +237,6 @@ def label(block: Block, case: Case) -> str:
     """Return the name of a memory operation, with its variant's where that is more than the plain one."""
     variant = f", {case.variant.name}" if case.variant.name != case.variant.precision else ""
     return f"{block.workload.settings['operation']}{variant}"
-
-
-def in_bytes(size: int) -> Quantity:
-    """Return a size, which is exact."""
-    return Quantity(estimate=exactly(float(size)), unit="B")
 
 
 def attention(frame: Frame, found: Found) -> Iterator[Table | Chart]:

@@ -1,9 +1,8 @@
 """Which operators take the time of a step, and where the traces are."""
 
 from harness.spec import Block, Case
-from harness.stats import estimate
 from harness.traces.read import trace_files
-from reports.document import Chart, Link, Mark, Quantity, Section, Table
+from reports.document import Chart, Link, Mark, Section, Table, exact
 from reports.frame import Frame
 
 ORDER = 90
@@ -97,10 +96,7 @@ def table(frame: Frame, block: Block, seconds: dict[str, dict[str, float]]) -> T
     rows = tuple(
         (
             name,
-            *(
-                Quantity(estimate=estimate([found[name]]), unit="s") if name in found else None
-                for found in seconds.values()
-            ),
+            *(exact(found[name]) if name in found else None for found in seconds.values()),
         )
         for name in names
     )

@@ -1,7 +1,6 @@
 """Which run this is: when, on what, with which data, and where its time went."""
 
-from harness.stats import estimate
-from reports.document import Cell, Quantity, Section, Table
+from reports.document import Cell, Section, Table, exact
 from reports.frame import Frame
 
 ORDER = 110
@@ -39,8 +38,5 @@ def seconds(frame: Frame) -> Table:
     return Table(
         title="Wall time by phase",
         columns=("phase", "time", "share"),
-        rows=tuple(
-            (phase, *(Quantity(estimate=estimate([figure]), unit=unit) for figure, unit in figures))
-            for phase, figures in rows
-        ),
+        rows=tuple((phase, *(exact(figure, unit) for figure, unit in figures)) for phase, figures in rows),
     )

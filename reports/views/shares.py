@@ -7,8 +7,8 @@ from harness import passport
 from harness.metrics import METRICS
 from harness.passport import Ceilings
 from harness.spec import Block, Case
-from harness.stats import Estimate, exactly
-from reports.document import Cell, Chart, Mark, Note, Quantity, Section, Table, filled
+from harness.stats import Estimate
+from reports.document import Cell, Chart, Mark, Note, Quantity, Section, Table, exact, filled
 from reports.frame import Frame
 
 ORDER = 14
@@ -157,7 +157,7 @@ def roof(frame: Frame, case: Case, found: Sequence[Bound]) -> tuple[Cell, Cell]:
     if step:
         center, low, high = (seconds / value for value in (step.estimate.center, step.estimate.high, step.estimate.low))
         share = Quantity(estimate=Estimate(center=center, low=low, high=high, n=step.estimate.n), unit="share")
-    return plain(seconds, "s"), share
+    return exact(seconds, "s"), share
 
 
 def for_money(frame: Frame, case: Case) -> Quantity | None:
@@ -230,9 +230,9 @@ def predicted(frame: Frame, blocks: Sequence[Block]) -> Iterator[Table]:
             peak = next((found for name in PEAKS if (found := frame.quantity(case, name))), None)
             if peak and all(parts):
                 total = sum(part.estimate.center for part in parts if part)
-                share = plain(total / peak.estimate.center, "share")
+                share = exact(total / peak.estimate.center, "share")
                 fits = largest_batch(frame, block, case), by_peak(frame, block, case, peak.estimate.center)
-                rows.append((block.name, case.variant.name, *parts, plain(total, "B"), peak, share, *fits))
+                rows.append((block.name, case.variant.name, *parts, exact(total, "B"), peak, share, *fits))
     if rows:
         columns = (
             "workload", "variant", *PARTS, "together", "measured peak", "explained", "largest batch, at most about",
@@ -277,8 +277,3 @@ def memory_of(frame: Frame, case: Case) -> float | None:
     if limit := frame.run.suite.memory_limit:
         found.append(float(limit))
     return min(found, default=None)
-
-
-def plain(value: float, unit: str) -> Quantity:
-    """Return a value without an interval."""
-    return Quantity(estimate=exactly(value), unit=unit)

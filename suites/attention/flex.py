@@ -17,7 +17,7 @@ LEARNS_BIAS = torch.__version__ >= "2.6"  # pytorch pull 137452
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """Attend with a compiled FlexAttention kernel; never with its uncompiled form, which is the formula."""
+    """Attend with a compiled FlexAttention kernel; with its uncompiled form, the formula, only for a score."""
     if bias is not None and bias.requires_grad and not LEARNS_BIAS:
         raise NotImplementedError("FlexAttention has no gradient for a bias before torch 2.6")
     if torch.compiler.is_compiling():  # the surrounding graph compiles it, and Dynamo warns of every lru_cache it meets

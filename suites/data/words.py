@@ -1,13 +1,13 @@
-"""Text in words instead of bytes, as `words:packages`, `words:stdlib` or `words:own/reviews.csv`: any data with text.
+"""Text in words instead of bytes, as `words:stdlib`, `words:functions` or `words:own/reviews.csv`: any text.
 
 A word is a run of letters of one case, of which the first may be a capital, a number, any other character, or the start
-of a line with its indent; what else is white counts for nothing. Letters beyond ASCII are small ones. Words have no
-list: each has the number FIRST or more that a checksum of it in small letters gives, so two may share one (Weinberger
-et al. 2009, https://arxiv.org/abs/0902.2206). Below are the numbers of bytes and markers. A model of them takes
-`vocabulary=4096`.
+of a line with its indent; `_` and what else is white count for nothing. Letters beyond ASCII are small ones. Words have
+no list: each has the number FIRST or more that a checksum of it in small letters gives, so two may share one
+(Weinberger et al. 2009, https://arxiv.org/abs/0902.2206). Below are the numbers of bytes and markers. A model of
+them takes `vocabulary=4096`.
 
-`text` is (samples, words of the longest), uint16, filled up with 0, `text_lengths` (samples,); all else is as it was. A
-text that is not in samples is one row of words.
+`text`, or `source` and `target`, are (samples, words of the longest), uint16, filled up with 0, their lengths
+(samples,); all else is as it was. A text that is not in samples is one row of words.
 """
 
 import re
@@ -23,13 +23,14 @@ from suites.pretraining._windows import FIRST
 
 ARGUMENT = "data"  # what is behind the colon
 VOCABULARY = 4096
-WORD = re.compile(rb"[A-Z]+(?![a-z\x80-\xff])|[A-Z]?[a-z\x80-\xff]+|[0-9]+|\n *|\S")
+TEXTS = ("text", "source", "target")  # each told in words where samples have it
+WORD = re.compile(rb"[A-Z]+(?![a-z\x80-\xff])|[A-Z]?[a-z\x80-\xff]+|[0-9]+|\n *|[^\s_]")
 
 
 def prepare(folder: Path, source: Path) -> dict[str, Any]:
     """Return the manifest of the data `source` in words; raise UserError if these have no text."""
     state = Path(__file__).read_bytes() + str(FIRST).encode()
-    return retold(str(source), folder, "words", state, words, {"vocabulary": VOCABULARY})
+    return retold(str(source), folder, "words", state, words, {"vocabulary": VOCABULARY}, TEXTS)
 
 
 def words(text: bytes) -> NDArray[np.uint16]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.errors import UserError
 from harness.work import Work
 from suites.pretraining._rows import draw_rows, scored_rows
 from suites.pretraining._work import Arrays, cross_entropy, smoothed, to_device
@@ -70,7 +71,7 @@ def classification(
         logits = call(model, *shown)
         known = logits.size(1) if logits.dim() == 2 else 0
         if known < classes:
-            raise ValueError(f"the model tells {known} classes apart, not {classes}: --set classes={classes}")
+            raise UserError(f"the model tells {known} classes apart, not {classes}", f"--set classes={classes}")
         return cross_entropy(logits, answers, smoothing), logits.detach()
 
     @torch.no_grad()

@@ -1,12 +1,12 @@
 """The name of a function from its body, for an encoder-decoder such as encoder_decoder or t5.
 
-The encoder reads the bytes of the function as far as `length` has room, and EOS; the decoder writes the name, and EOS.
-Trains on the training part. Scored are 256 functions of the test part, the same ones always, in what the model writes
-when it takes the likeliest byte each time (greedy decoding):
+The encoder reads the bytes, or words, of the function as far as `length` has room, and EOS; the decoder writes the
+name, and EOS. Trains on the training part. Scored are 256 functions of the test part, the same ones always, in what the
+model writes when it takes the likeliest token each time (greedy decoding):
 
 - `f1`, of the sub-tokens of all names together, as Alon et al. 2019 (code2seq, https://arxiv.org/abs/1808.01400) count
   them after Allamanis et al. 2016 (https://arxiv.org/abs/1602.03001): in any order, in lower case;
-- `accuracy`, the share of names that are right byte for byte.
+- `accuracy`, the share of names that are right token for token; words leave case and `_` out.
 
 Chance is nearly nothing: to answer `close` always, the commonest name of the training part, is right nowhere, and `get`
 has an F1 of 0.07 (functions of Python 3.11). Counts as tokens the real positions of the encoder and the
@@ -15,19 +15,26 @@ decoder's targets, EOS among both, in the mean over the training part.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from harness.work import Work
-from suites.finetuning._writing import greedy
+from suites.finetuning._writing import ended, greedy
 from suites.pretraining._rows import PARTS, draw_rows, open_rows, require_own_lengths, scored_rows
-from suites.pretraining._windows import BOS, EOS, IGNORED, PAD, fill, real
-from suites.pretraining._work import cross_entropy, require_tokens_told, require_vocabulary, smoothed, to_device
+from suites.pretraining._windows import BOS, EOS, FIRST, IGNORED, PAD, fill, real
+from suites.pretraining._work import (
+    cross_entropy,
+    require_tokens_told,
+    require_vocabulary,
+    smoothed,
+    to_device,
+    vocabulary,
+)
 
-SCORED = 256  # functions, each of which takes a forward pass a byte
+SCORED = 256  # functions, each of which takes a forward pass a token
 AT_ONCE = 64
 SUB_TOKEN = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
@@ -35,7 +42,7 @@ SUB_TOKEN = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Work:
     """Return the work; a batch is source (batch, length), target_input and target (batch, name), and source's mask."""
     require_tokens_told(model, "function_naming")
-    require_vocabulary(model, EOS + 1, "function_naming")
+    require_vocabulary(model, vocabulary(config, EOS + 1), "function_naming")
     require_own_lengths(config, shortest=2)
     names = ("source", "source_lengths", "target", "target_lengths")
     parts = {part: open_rows(config, part, *names) for part in PARTS}
@@ -64,9 +71,10 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
             total += float(loss(model, (source, target_input, target, mask))[0]) * count
             targets += count
             answers = written(model, source, mask, width)
-            pairs += zip(map(spelled, answers), map(spelled, target.tolist()), strict=True)
+            pairs += zip(answers, map(ended, target.tolist()), strict=True)
         right = sum(name == answer for name, answer in pairs)
-        return {"f1": f1(pairs), "accuracy": right / len(pairs), "held_out_loss": total / targets}
+        named = [(sub_tokens_of(name), sub_tokens_of(answer)) for name, answer in pairs]
+        return {"f1": f1(named), "accuracy": right / len(pairs), "held_out_loss": total / targets}
 
     _, lengths, _, target_lengths = parts["train"]
     mean = float(np.minimum(lengths, room).mean() + target_lengths.mean()) + 2
@@ -94,9 +102,14 @@ def spelled(tokens: Sequence[int]) -> str:
     return bytes(token for token in tokens if 0 <= token < 256).decode(errors="replace")
 
 
-def f1(pairs: Sequence[tuple[str, str]]) -> float:
-    """Return the F1 of the sub-tokens of names and their right answers, over all pairs together."""
-    counts = [(Counter(sub_tokens(name)), Counter(sub_tokens(answer))) for name, answer in pairs]
+def sub_tokens_of(tokens: Sequence[int]) -> list[str] | list[int]:
+    """Return the sub-tokens of a name: where it is in words, these, else what its bytes spell."""
+    return [token for token in tokens if token >= FIRST] or sub_tokens(spelled(tokens))
+
+
+def f1(pairs: Sequence[tuple[Sequence[Hashable], Sequence[Hashable]]]) -> float:
+    """Return the F1 of the sub-tokens of names and of their right answers, over all pairs together."""
+    counts = [(Counter(name), Counter(answer)) for name, answer in pairs]
     common = sum((name & answer).total() for name, answer in counts)
     both = sum(name.total() + answer.total() for name, answer in counts)
     return 2 * common / both if both else 0.0

@@ -1,10 +1,10 @@
 """Text classification for a model that is made with classes=N: bert, gpt, llama, encoder_decoder or t5.
 
 A row is BOS, the tokens of a text as far as they fit, and EOS; where a text is shorter, padding. Word pieces have such
-markers of their own. Trains on the
-training part with cross-entropy, scores all texts of the test part by the share of right answers, or as the data say
-(GLUE's tasks). Chance is one over the number of classes: 16.7 % on `packages`. Counts as tokens the real positions,
-in the mean over the training part.
+markers of their own; a model that looks for them has a method `mark(begin, end, filler)`. Trains on the training part
+with cross-entropy, scores all texts of the test part by the share of right answers, or as the data say (GLUE's tasks).
+Chance is one over the number of classes: 16.7 % on `packages`. Counts as tokens the real positions, in the mean over
+the training part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,8 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     require_own_lengths(config, shortest=3)
     parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in PARTS}
     room, markers = config["length"] - 2, config["data"].get("markers", MARKERS)
+    if mark := getattr(model, "mark", None):
+        mark(*markers)
     is_padded = any((lengths < room).any() for _, lengths, _ in parts.values())
 
     def inputs(part: str, rows: Any) -> Arrays:

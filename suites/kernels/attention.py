@@ -20,7 +20,7 @@ def build(
 ) -> nn.Module:
     """Return an attention of `heads` heads of dim / heads over random queries, keys and values."""
     if dim % heads:
-        raise ValueError(f"a dim of {dim} does not divide into {heads} heads: --set dim={heads * (dim // heads + 1)}")
+        raise UserError(f"a dim of {dim} does not divide into {heads} heads", f"--set dim={heads * (dim // heads + 1)}")
     return Attention(attention, (batch, length, heads, dim // heads), causal)
 
 

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
@@ -80,7 +81,7 @@ def build(
     embedding and the last layer (Gao et al. 2021, https://arxiv.org/abs/2104.08821).
     """
     if pool not in POOLS:
-        raise ValueError(f"pool is {pool!r}: --set pool={', '.join(POOLS[:-1])} or {POOLS[-1]}")
+        raise UserError(f"pool is {pool!r}", f"--set pool={', '.join(POOLS[:-1])} or {POOLS[-1]}")
     model = BERT(attention, vocabulary, positions, classes, dim, heads, layers, dropout, pool, ngrams)
     initialise(model)
     return model
@@ -114,7 +115,7 @@ class BERT(nn.Module):
         """Return the logits; `segments` (batch, length) is 0 or 1, `mask` (batch, length) False where padding is."""
         length, positions = tokens.size(1), self.position.num_embeddings
         if length > positions:
-            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+            raise UserError(f"{length} tokens are too many for {positions} positions", f"--set positions={length}")
         segments = torch.zeros_like(tokens) if segments is None else segments
         x = self.token(tokens) + self.segment(segments) + self.position(torch.arange(length, device=tokens.device))
         if self.ngram is not None:

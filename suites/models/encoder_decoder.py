@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
+
 SIZES = {
     "tiny": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 128, "heads": 4, "layers": 2, "dropout": 0.0},
     "small": {"vocabulary": 320, "positions": 512, "classes": 0, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.0},
@@ -80,10 +82,10 @@ class EncoderDecoder(nn.Module):
         """Return the logits; `mask` (batch, Ls) and `target_mask` (batch, Lt) are False where a token is padding."""
         if self.classes:
             if target is not None:
-                raise ValueError("this model tells classes apart; one that writes a target needs: --set classes=0")
+                raise UserError("this model tells classes apart and writes no target", "--set classes=0")
             target = torch.cat([source[:, :1], source[:, :-1]], dim=1)  # causal: what is real sees no padding
         elif target is None:
-            raise ValueError("this model writes a target; one that tells classes apart needs: --set classes=N")
+            raise UserError("this model writes a target and is given none", "to tell classes apart, --set classes=N")
         source_keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, Ls)
         target_keys = None if target_mask is None else target_mask[:, None, None, :]  # (batch, 1, 1, Lt)
         memory = self.embed(source)  # (batch, Ls, dim)
@@ -103,7 +105,7 @@ class EncoderDecoder(nn.Module):
         """Return token embedding times sqrt(dim) plus positions (sections 3.4 and 3.5), (batch, length, dim)."""
         length, positions = tokens.size(1), self.positions.size(0)
         if length > positions:
-            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+            raise UserError(f"{length} tokens are too many for {positions} positions", f"--set positions={length}")
         return self.dropout(self.token(tokens) * math.sqrt(self.token.embedding_dim) + self.positions[:length])
 
 

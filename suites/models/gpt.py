@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
@@ -79,7 +80,7 @@ class GPT(nn.Module):
         """Return the logits; `mask` (batch, length) is False where a token is padding."""
         length, positions = tokens.size(1), self.position.num_embeddings
         if length > positions:
-            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+            raise UserError(f"{length} tokens are too many for {positions} positions", f"--set positions={length}")
         x = self.token(tokens) + self.position(torch.arange(length, device=tokens.device))  # (batch, length, dim)
         x = self.dropout(x)
         keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)

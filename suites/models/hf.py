@@ -1,6 +1,7 @@
 """Models of Hugging Face's transformers in their own classes, as `hf:FOLDER_OR_ID` (extra `hf`)."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,8 +27,7 @@ KINDS = {  # transformers' class -> its name for those that it has, and what it 
     "MaskedImageModeling": ("MASKED_IMAGE_MODELING", ("pixel_values", "bool_masked_pos")),
     "SequenceClassification": ("SEQUENCE_CLASSIFICATION", ("input_ids",)),
 }  # fmt: skip
-MARKERS = {"decoder_start_token_id": 258, "eos_token_id": 259, "pad_token_id": 257}
-"""BOS, EOS and PAD of the tasks' rows: classes of transformers look for them, to find the token that tells most."""
+LAYER = re.compile(r"\.\d+\.")  # of many; a head has one of each
 
 Attention = Callable[..., Tensor]
 
@@ -57,9 +57,12 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True, classes
             config.num_labels = classes
         maker = getattr(transformers, f"AutoModelFor{kind}")
         if pretrained:
-            model = maker.from_pretrained(folder, config=config, use_safetensors=True, **choice)
+            saved = config.architectures or ()
+            told = {"config": config, "use_safetensors": True, "output_loading_info": True}
+            model, loaded = maker.from_pretrained(folder, **told, ignore_mismatched_sizes=True, **choice)
+            drawn = lacking(loaded, type(model).__name__ in saved, folder)
         else:
-            model = maker.from_config(config, **choice)
+            model, drawn = maker.from_config(config, **choice), []
     except (ImportError, OSError, ValueError, SafetensorError) as error:
         said = str(error).strip().splitlines()[0].split(". ")[0]
         if isinstance(error, ImportError) or "does not support an attention" in said:
@@ -67,9 +70,7 @@ def build(attention: Attention, folder: str, *, pretrained: bool = True, classes
         raise UserError(
             f"transformers cannot read {folder}: {said}", "give a folder that save_pretrained made"
         ) from None
-    if kind == "SequenceClassification":
-        model.config.update(MARKERS)
-    return Called(model.float(), KINDS[kind][1], config.num_labels if kind.endswith("Classification") else 0)
+    return Called(model.float(), KINDS[kind][1], config.num_labels if kind.endswith("Classification") else 0, drawn)
 
 
 def kind_of(config: Any, classes: int = 0) -> str:
@@ -104,6 +105,18 @@ def require_head(config: Any, kind: str, classes: int, folder: str) -> None:
         raise UserError(f"{folder} tells {config.num_labels} classes apart, not {classes}", remedy)
 
 
+def lacking(loaded: Mapping[str, Any], is_whole: bool, folder: str) -> list[str]:
+    """Return which weights a checkpoint has not, which is a head's alone; raise UserError for any other, or a shape."""
+    for name, found, needed in loaded["mismatched_keys"]:
+        shapes = f"{tuple(found)} in the checkpoint and {tuple(needed)} in the model"
+        raise UserError(f"transformers cannot read {folder}: {name} is {shapes}", "config.json must give its sizes")
+    missing = sorted(loaded["missing_keys"])
+    if needed := missing if is_whole else [name for name in missing if LAYER.search(name)]:
+        more = f" (with {len(needed) - 1} more)" if len(needed) > 1 else ""
+        raise UserError(f"transformers cannot read {folder}: it has no {needed[0]}{more}", "use one of the whole model")
+    return [f"model.{name}" for name in missing]
+
+
 def switch_dropout_off(config: Any) -> None:
     """Set every probability of dropping something to 0, whatever the family calls it."""
     for name, value in config.to_dict().items():
@@ -118,15 +131,27 @@ class Called(nn.Module):
     feature extractor, in NumPy, outside of the model.
     """
 
-    def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int, drawn: list[str]) -> None:
         super().__init__()
-        self.model, self.inputs, self.classes = model, inputs, classes
+        self.model, self.inputs, self.classes, self.drawn = model, inputs, classes, drawn
         self.register_buffer("filters", mel_filters() if "input_features" in inputs else None, persistent=False)
 
     @property
     def token(self) -> nn.Module:
         """The embedding of the tokens, which Whisper has after that of the places."""
         return self.model.get_input_embeddings()
+
+    @property
+    def heads(self) -> set[str]:
+        """The parameters that the classes of a family do not share, or that the checkpoint had not."""
+        if self.model.base_model is self.model:
+            return {*self.drawn}
+        shared = f"model.{self.model.base_model_prefix}."
+        return {*self.drawn, *(name for name, _ in self.named_parameters() if not name.startswith(shared))}
+
+    def mark(self, begin: int, end: int, filler: int) -> None:
+        """Say which tokens mark a row: a class that tells texts apart looks for them, to find the place that counts."""
+        self.model.config.update({"decoder_start_token_id": begin, "eos_token_id": end, "pad_token_id": filler})
 
     def forward(self, *tensors: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Return the logits, (batch, length, vocabulary) or (batch, classes), or images; without a mask all is real."""

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from suites.models import _checkpoint
 from suites.models._checkpoint import joined, need, renamed
 
@@ -79,7 +80,7 @@ def build(
 ) -> nn.Module:  # fmt: skip
     """Return a LLaMA with its initial weights; `heads` is a multiple of `key_heads`, `hidden` SwiGLU's width."""
     if dim % heads or heads % key_heads:
-        raise ValueError(f"{dim} dim, {heads} heads and {key_heads} key_heads: each must be a multiple of the next")
+        raise UserError(f"{dim} dim, {heads} heads and {key_heads} key_heads", "make each a multiple of the next")
     layer_list = [Layer(attention, dim, heads, key_heads, hidden, epsilon, dropout) for _ in range(layers)]
     turns = rotations(positions, dim // heads, theta, stretch)
     model = LLaMA(vocabulary, classes, dim, layer_list, turns, epsilon, tied, dropout)
@@ -107,7 +108,7 @@ class LLaMA(nn.Module):
         """Return the logits; `mask` (batch, length) is False where a token is padding."""
         length, positions = tokens.size(1), self.rotations.size(1)
         if length > positions:
-            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+            raise UserError(f"{length} tokens are too many for {positions} positions", f"--set positions={length}")
         x = self.dropout(self.token(tokens))  # (batch, length, dim)
         rotation = self.rotations[:, :length]  # (2, length, dim / heads)
         keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, length)

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from suites.models import _checkpoint
 from suites.models._checkpoint import need, renamed
 
@@ -155,10 +156,10 @@ class T5(nn.Module):
         """Return the logits; `mask` (batch, Ls) and `target_mask` (batch, Lt) are False where a token is padding."""
         if self.classes:
             if target is not None:
-                raise ValueError("this model tells classes apart; one that writes a target needs: --set classes=0")
+                raise UserError("this model tells classes apart and writes no target", "--set classes=0")
             target = torch.cat([source[:, :1], source[:, :-1]], dim=1)  # causal: what is real sees no padding
         elif target is None:
-            raise ValueError("this model writes a target; one that tells classes apart needs: --set classes=N")
+            raise UserError("this model writes a target and is given none", "to tell classes apart, --set classes=N")
         source_keys = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, Ls)
         target_keys = None if target_mask is None else target_mask[:, None, None, :]  # (batch, 1, 1, Lt)
         memory, bias = self.dropout(self.token(source)), self.encoder_bias(source.size(1))

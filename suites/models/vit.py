@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
@@ -67,7 +68,7 @@ def build(
 ) -> nn.Module:  # fmt: skip
     """Return a ViT for square images of `image` pixels a side, in patches of `patch`, with its initial weights."""
     if image % patch:
-        raise ValueError(f"patches of {patch} pixels do not fill an image of {image}: --set patch=N, a divisor")
+        raise UserError(f"patches of {patch} pixels do not fill an image of {image}", "--set patch=N, a divisor")
     model = ViT(attention, image, patch, channels, classes, dim, heads, layers, dropout)
     initialise(model)
     return model
@@ -99,14 +100,18 @@ class ViT(nn.Module):
     def forward(self, images: Tensor, masked: Tensor | None = None) -> Tensor:
         """Return the logits, or the images restored; `masked` (batch, patches) is True where a patch is hidden."""
         if images.shape[1:] != self.shape:
-            raise ValueError(
-                f"images of {tuple(images.shape[1:])} channels, height and width do not fit a model of {self.shape}: "
-                f"--set image={images.size(-1)} --set channels={images.size(1)}"
+            raise UserError(
+                f"images of {tuple(images.shape[1:])} channels, height and width do not fit a model of {self.shape}",
+                f"--set image={images.size(-1)} --set channels={images.size(1)}",
             )
         if self.classes and masked is not None:
-            raise ValueError("this ViT has the head of classes; masked patches need that of pixels: --set classes=0")
+            raise UserError(
+                "this ViT has the head of classes, and masked patches need that of pixels", "--set classes=0"
+            )
         if not self.classes and masked is None:
-            raise ValueError("this ViT has the head of pixels, for masked patches; classes need: --set classes=N")
+            raise UserError(
+                "this ViT has the head of pixels, for masked patches, and classes are asked for", "--set classes=N"
+            )
         dtype = self.position.dtype
         x = self.patch(images.to(dtype)).flatten(2).transpose(1, 2).to(dtype)  # (batch, patches, dim)
         if masked is not None:

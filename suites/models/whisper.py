@@ -5,8 +5,9 @@
 that every model here has, for bytes as tokens, and none of the published ones. Dropout, where `dropout` is not 0,
 follows the embeddings and each residual branch; attention has none.
 
-FLOP of a pair forward, without `classes`, where places is half of the frames; the last
-three terms are both convolutions and the mel bands; three times as many in training:
+FLOP of a pair forward, where places is half of the frames; the last three terms are both convolutions and the mel
+bands. In training three times as many, less two times the last term and once the first convolution's, the third from
+the end, as no gradient goes to the sound:
 
     layers * (places * (28 * dim**2 + 4 * places * dim) + target * (28 * dim**2 + 4 * (places + target) * dim))
     + 2 * target * dim * vocabulary + 12 * places * 80 * dim + 6 * places * dim**2 + 4 * places * 80 * 201
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from suites.models._checkpoint import need, renamed
 
 SIZES = {
@@ -107,7 +109,7 @@ class Whisper(nn.Module):
         """Return what the decoder reads, (batch, frames / 2, dim)."""
         frames = self.frames(sound)
         if frames.size(2) > 2 * PLACES:
-            raise ValueError(f"{frames.size(2)} frames are too many for {PLACES} places of two: cut the sound")
+            raise UserError(f"{frames.size(2)} frames are too many for {PLACES} places of two", "cut the sound")
         x = F.gelu(self.stride(F.gelu(self.stem(frames)))).transpose(1, 2)  # (batch, places, dim)
         x = self.dropout(x + self.places[: x.size(1)])
         for layer in self.encoder:
@@ -118,7 +120,7 @@ class Whisper(nn.Module):
         """Return the logits (batch, Lt, vocabulary); `memory` (batch, places, dim) is what `encode` returned."""
         length, positions = target.size(1), self.position.num_embeddings
         if length > positions:
-            raise ValueError(f"{length} tokens are too many for {positions} positions: --set positions={length}")
+            raise UserError(f"{length} tokens are too many for {positions} positions", f"--set positions={length}")
         x = self.token(target) + self.position(torch.arange(length, device=target.device))  # (batch, Lt, dim)
         x = self.dropout(x)
         for layer in self.decoder:

@@ -1,6 +1,7 @@
 """Rows: data that hold one sample a row, opened, drawn epoch by epoch, and chosen for a score."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,12 @@ def draw_rows(config: Mapping[str, Any], part: str, count: int, index: int) -> n
     """Return which of `count` rows are in batch `index`: every row once an epoch, in an order of the epoch's own."""
     places = np.arange(index * config["batch"], (index + 1) * config["batch"])
     epochs = places // count
-    drawn = [
-        random_numbers(config["seed"], part, epoch).permutation(count)[places[epochs == epoch] % count]
-        for epoch in np.unique(epochs)
-    ]
-    return np.concatenate(drawn)
+    return np.concatenate([
+        order(config["seed"], part, int(epoch), count)[places[epochs == epoch] % count] for epoch in np.unique(epochs)
+    ])  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def order(seed: int, part: str, epoch: int, count: int) -> np.ndarray:
+    """Return the order of the rows in an epoch; kept, as drawing it anew for each batch would be in every step."""
+    return random_numbers(seed, part, epoch).permutation(count)

@@ -103,7 +103,7 @@ def vocabulary(config: Mapping[str, Any], of_bytes: int) -> int:
 
 
 def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:
-    """Raise ValueError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows.
+    """Raise UserError if the model's first embedding, by custom that of the tokens, has fewer than `needed` rows.
 
     A model that has another one first says which is that of the tokens: `token`.
     """
@@ -111,7 +111,7 @@ def require_vocabulary(model: torch.nn.Module, needed: int, task: str) -> None:
     embeddings = (module for module in (said, *model.modules()) if isinstance(module, torch.nn.Embedding))
     first = next(embeddings, None)
     if first is not None and first.num_embeddings < needed:
-        raise ValueError(
-            f"{task} uses {needed} different tokens, but the model's first embedding knows {first.num_embeddings}; "
-            f"give it more: --set vocabulary={needed}"
+        raise UserError(
+            f"{task} uses {needed} different tokens, but the model's first embedding knows {first.num_embeddings}",
+            f"give it more: --set vocabulary={needed}",
         )

@@ -1,7 +1,7 @@
 """Next-token prediction, of bytes or words, for a decoder such as gpt or llama.
 
 Counts as tokens the real positions, each of which has the token after it as its target. Scores the loss in nats and,
-where tokens are bytes, that in bits a byte.
+where tokens are bytes, that in bits a byte, of which chance has 8.
 """
 
 import math
