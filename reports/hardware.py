@@ -9,9 +9,9 @@ from harness.metrics import METRICS
 from harness.spec import Case, Variant, construct, workload_from
 from harness.stats import Estimate
 from reports.document import Cell, Chart, Document, Mark, Note, Quantity, Section, Table, filled
-from reports.views.families import is_beyond
+from reports.views.families import FRONT, WORSE, is_beyond
+from reports.views.hardware import RATES
 
-RATES = ("flop_per_second", "bytes_per_second", "call_seconds")
 SPEED, ECONOMY = "tokens_per_second", "tokens_per_joule"
 COMPILING = {"cold_compile_seconds": ", compiled cold", "warm_compile_seconds": ", compiled again from the cache"}
 TITLES = {
@@ -27,7 +27,6 @@ AGAINST = {
 """What speed is set against -> the name of its axis, that in words, and 1 where more of it is better, else -1."""
 ALONE = ("calls", "transfer", "disk", "sustained")  # ceilings that are no kind, of which one is the best
 BEST = "the best"
-FRONT, WORSE = "none better in both", "another is better in both"
 Report = Mapping[str, Any]
 Key = tuple[str, str, str]
 """What, by which variant, in which metric."""

@@ -1,4 +1,4 @@
-"""Report: runs -> Document, the views in reading order; or one run against another."""
+"""Report: run -> Document, the views in reading order; or one run against another."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,16 +17,14 @@ BRIEF = ("hardware", "kernels", "comparison", "shares", "families", "fit", "outc
 BRIEF_GATE = ("gate", "outcomes", "warnings", "run")
 
 
-def document_of(runs: Sequence[Run], views: Sequence[str] = ()) -> Document:
-    """Return the report on each of the runs: `views`, or all."""
-    frames = [frame_of(run) for run in runs]
+def document_of(run: Run, views: Sequence[str] = ()) -> Document:
+    """Return the report on a run: `views`, or all."""
+    frame = frame_of(run)
     return Document(
-        title=", ".join(dict.fromkeys(run.suite.name for run in runs)),
-        question=" ".join(dict.fromkeys(run.suite.question for run in runs)),
-        sections=tuple(
-            section for frame in frames for section in sections(frame, views, frame.run.id if len(runs) > 1 else "")
-        ),
-        results=tuple(map(result_of, frames)),
+        title=run.suite.name,
+        question=run.suite.question,
+        sections=tuple(sections(frame, views)),
+        results=(result_of(frame),),
     )
 
 

@@ -80,7 +80,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    return document_of([made_run(tmp_path_factory.mktemp("made"), made_suite((32, 64, 128)))])
+    return document_of(made_run(tmp_path_factory.mktemp("made"), made_suite((32, 64, 128))))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def page_of_200_cases(tmp_path_factory: pytest.TempPathFactory) -> str:
     run = made_run(tmp_path_factory.mktemp("large"), suite)
     operators = [{"name": f"aten::operator_{n}", "seconds": 0.01 / (n + 1), "calls": n} for n in range(60)]
     told = [item | {"facts": item["facts"] | {"operators": operators}} for item in run.outcomes]
-    return html.render(document_of([replace(run, outcomes=told)]))
+    return html.render(document_of(replace(run, outcomes=told)))
 
 
 def shoot(page: Any, name: str, *, full: bool = False) -> None:
@@ -240,7 +240,7 @@ def test_the_button_turns_light_into_dark(visit: Any, report: str) -> None:
 
 def test_hostile_names_stay_text(visit: Any, tmp_path: Path) -> None:
     run = hostile(made_run(tmp_path / "run"))
-    found = visit(document_of([run]), color_scheme="dark")
+    found = visit(document_of(run), color_scheme="dark")
     count = found.page.locator("figure[data-chart]").count()
     assert drawn(found.page) == count
     assert "<script>alert(1)</script>" in found.page.locator("h1").inner_text()

@@ -122,9 +122,9 @@ def test_a_report_in_a_file_has_no_colours(tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys, "stdout", Terminal())
-    deliver(document_of([made_run(tmp_path)], ["comparison"]), "terminal", tmp_path / "report.txt")
+    deliver(document_of(made_run(tmp_path), ["comparison"]), "terminal", tmp_path / "report.txt")
     assert "\x1b" not in (tmp_path / "report.txt").read_text()
-    deliver(document_of([made_run(tmp_path)], ["comparison"]), "terminal", None)
+    deliver(document_of(made_run(tmp_path), ["comparison"]), "terminal", None)
     assert "\x1b" in sys.stdout.getvalue()
 
 

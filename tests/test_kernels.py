@@ -357,7 +357,7 @@ def test_the_chart_is_drawn(tmp_path):
 def test_a_run_ends_with_the_kernels_and_not_with_a_table_a_block(tmp_path):
     suite = grid(*FEW, axes=("length=64,256",))
     run = made(tmp_path, suite, power(formula=2, sdpa_math=2, sdpa_flash=1))
-    text = terminal.render(document_of([run], BRIEF), width=160, color=False)
+    text = terminal.render(document_of(run, BRIEF), width=160, color=False)
     assert "SDPA chose sdpa_flash at 2 of 2 points" in text
     assert "Where one kernel overtakes another" in text
     assert "speed against" not in text

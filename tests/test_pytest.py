@@ -74,7 +74,7 @@ def two_files(tmp_path_factory):
     render = names.find("format", "pytest-benchmark").load()
     for name, slower in (("base", 1.0), ("slower", 1.2)):
         run = made_run(folder / name, slower=slower, name=f"run-{name}")
-        (folder / f"{name}.json").write_text(render(document_of([run])))
+        (folder / f"{name}.json").write_text(render(document_of(run)))
     return folder
 
 

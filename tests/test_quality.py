@@ -181,7 +181,7 @@ def test_a_gate_says_points(tmp_path: Path) -> None:
     verdicts = [item for item in found.verdicts if item.metric == "accuracy"]
     assert {item.verdict for item in verdicts} == {"fail"}
     assert all(item.difference == pytest.approx(-0.05, abs=0.002) and math.isnan(item.ratio) for item in verdicts)
-    text = terminal.render(document_of([made], ["gate"]), width=250, color=False)
+    text = terminal.render(document_of(made, ["gate"]), width=250, color=False)
     assert re.search(r"✗ -[45]\.\d+ pp \(-", text)
     assert " 1 pp " in text
 
@@ -217,7 +217,7 @@ def test_a_difference_is_written_in_points(effects: list[float], words: str) -> 
 
 
 def test_programs_read_a_difference_and_no_ratio(run: Run) -> None:
-    document = document_of([run])
+    document = document_of(run)
     found = json.loads(json_format.render(document))["comparisons"]
     accuracy = next(item for item in found if item["metric"] == "accuracy")
     assert accuracy["ratio"] is None
@@ -284,7 +284,7 @@ def test_a_target_that_some_launches_miss_gives_no_verdict_but_says_so(run: Run)
     assert judgement.verdict == "unsure"
     assert "accuracy 0.95 was not reached" in caution.message
     assert "in 5 of 5 launches of +bf16" in caution.message
-    text = terminal.render(document_of([run], ["comparison"]), width=300, color=False)
+    text = terminal.render(document_of(run, ["comparison"]), width=300, color=False)
     assert "not reached in 5 of 5" in text
     assert "unsure, not reached" in text
 
@@ -299,7 +299,7 @@ def test_without_a_target_nothing_is_said_of_it(families: Run) -> None:
 
 def test_quality_in_a_report(run: Run, families: Run, golden: Callable[[str, str], None]) -> None:
     views = ["comparison", "families", "learning"]
-    found = "".join(terminal.render(document_of([made], views), width=120, color=False) for made in (run, families))
+    found = "".join(terminal.render(document_of(made, views), width=120, color=False) for made in (run, families))
     golden("quality.txt", found)
 
 
@@ -307,7 +307,7 @@ def test_quality_in_a_report(run: Run, families: Run, golden: Callable[[str, str
 def test_a_learning_curve_says_what_its_band_is(tmp_path: Path, seeds: int, said: str) -> None:
     suite = ladder(work())
     made = scored(made_run(tmp_path, suite, fails=False), {case.id: 0.9 for case in suite.cases}, seeds=seeds)
-    (section,) = document_of([made], ["learning"]).sections
+    (section,) = document_of(made, ["learning"]).sections
     charts = [item for item in section.items if isinstance(item, Chart)]
     assert [chart.at for chart in charts] == ["steps", "seconds of training"]
     assert all(said in chart.text for chart in charts)
@@ -321,7 +321,7 @@ def test_gaps_are_of_the_launchs_own_scores(families: Run) -> None:
 
 
 def test_blocks_of_one_task_stand_side_by_side_with_their_fronts(families: Run) -> None:
-    (section,) = document_of([families], ["families"]).sections
+    (section,) = document_of(families, ["families"]).sections
     assert section.question.endswith("?")
     (table,) = (item for item in section.items if isinstance(item, Table))
     assert [row[0] for row in table.rows] == [block.name for block in families.suite.blocks]
@@ -347,15 +347,16 @@ def test_blocks_of_other_lengths_are_not_put_side_by_side(tmp_path: Path) -> Non
     blocks = (Block(workload=replace(work(), length=length), variants=(Variant(name="v1"),)) for length in (32, 64))
     suite = suite_of(*blocks)
     made = scored(made_run(tmp_path, suite, fails=False), {case.id: 0.9 for case in suite.cases})
-    assert document_of([made], ["families"]).sections == ()
+    assert document_of(made, ["families"]).sections == ()
 
 
 def test_bands_and_fronts_are_drawn(run: Run, families: Run) -> None:
-    document = document_of([run, families], ["families", "learning"])
-    charts = [item for section in document.sections for item in section.items if isinstance(item, Chart)]
+    documents = [document_of(made, ["families", "learning"]) for made in (run, families)]
+    sections = [section for document in documents for section in document.sections]
+    charts = [item for section in sections for item in section.items if isinstance(item, Chart)]
     assert {chart.kind for chart in charts} == {"curves", "points"}
     marks = {chart.kind: {layer["mark"]["type"] for layer in _vega.specification(chart)["layer"]} for chart in charts}
     assert marks == {"curves": {"area", "line"}, "points": {"rule", "point", "text"}}
-    page = html.render(document)
+    page = "".join(map(html.render, documents))
     assert page.count('role="img" aria-label="') == len(charts)
     assert all(block.name in page for block in families.suite.blocks)

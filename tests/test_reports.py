@@ -28,6 +28,7 @@ from reports.formats import _vega, _words, csv, html, markdown, terminal
 from reports.formats import json as json_format
 from reports.formats._squarified import Rectangle, squarified
 from reports.report import BRIEF, BRIEF_GATE, comparison_of, document_of
+from reports.runs import document_of_runs
 from reports.views.attention import is_as_asked
 from reports.views.operators import family
 
@@ -43,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def document(run: Run) -> Document:
-    return document_of([run])
+    return document_of(run)
 
 
 def render(name: str, document: Document) -> str:
@@ -122,7 +123,7 @@ def special(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("name", ["junit", "github", "summary", "terminal"])
 def test_a_gate(name: str, gate: Run, golden: Callable[[str, str], None]) -> None:
-    document = document_of([gate], BRIEF_GATE)
+    document = document_of(gate, BRIEF_GATE)
     is_terminal = name == "terminal"
     golden(
         f"gate-{name}.txt",
@@ -131,7 +132,7 @@ def test_a_gate(name: str, gate: Run, golden: Callable[[str, str], None]) -> Non
 
 
 def test_a_gates_verdicts_are_in_its_json(gate: Run) -> None:
-    found = json.loads(json_format.render(document_of([gate])))["gate"]
+    found = json.loads(json_format.render(document_of(gate)))["gate"]
     assert (found["verdict"], found["code"]) == ("fail", 1)
     assert {"case", "metric", "verdict", "reason", "ratio", "low", "high", "margin", "noise_floor", "detectable",
             "launches", "allowed"} <= found["verdicts"][0].keys()  # fmt: skip
@@ -145,7 +146,7 @@ def test_every_view_says_where_it_stands_and_what_it_answers(
     assert isinstance(named.literal("ORDER", None), int)
     machine = made_machine(tmp_path) if name in ("hardware", "shares") else run
     shown = {"gate": gate, "loading": special, "fit": special}.get(name, machine)
-    (section,) = document_of([shown], [name]).sections
+    (section,) = document_of(shown, [name]).sections
     assert section.question.endswith("?")
 
 
@@ -162,7 +163,7 @@ def test_every_format_shows_a_run_without_any_figures(name: str, tmp_path: Path)
         environments={},
         outcomes=[],
     )
-    assert "interrupted" in render(name, document_of([empty]))
+    assert "interrupted" in render(name, document_of(empty))
 
 
 @pytest.mark.parametrize("name", READ)
@@ -172,13 +173,13 @@ def test_every_format_shows_what_is_not_a_number(name: str, run: Run, tmp_path: 
     rows.loc[rows["metric"].isin(["gradient_error", "held_out_loss"]), "value"] = math.inf
     rows.loc[rows["metric"] == "memory_peak_bytes", "value"] = 0.0
     rows.to_parquet(tmp_path / "samples.parquet")
-    assert re.search("inf|not a number", render(name, document_of([replace(run, path=tmp_path)])))
+    assert re.search("inf|not a number", render(name, document_of(replace(run, path=tmp_path))))
 
 
 @pytest.mark.parametrize("name", READ)
 def test_every_format_shows_several_runs(name: str, run: Run, tmp_path: Path) -> None:
     other = made_run(tmp_path, made_suite(lengths=(32,), name="other"), name="other-run")
-    found = render(name, document_of([run, other]))
+    found = render(name, document_of_runs([run, other]))
     assert "made-run" in found
     assert "other-run" in found
 
@@ -194,7 +195,7 @@ def test_every_format_says_what_makes_two_runs_not_comparable(name: str, run: Ru
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_same_run_gives_the_same_report(name: str, run: Run) -> None:
-    first, second = (without_drawings(render(name, document_of([run]))) for _ in range(2))
+    first, second = (without_drawings(render(name, document_of(run))) for _ in range(2))
     assert first == second
 
 
@@ -208,7 +209,7 @@ def test_the_first_line_is_the_answer(document: Document) -> None:
 
 def test_no_difference_is_given_that_is_not_established(tmp_path: Path) -> None:
     noisy = made_run(tmp_path, made_suite(lengths=(64,), launches=3), noise=0.5, seed=2)
-    document = document_of([noisy], ["comparison"])
+    document = document_of(noisy, ["comparison"])
     found = terminal.render(document, width=200, color=False)
     assert "some cannot be told from it yet" in found
     assert not re.search(r"\d+x ", found.replace(_words.LEGEND, ""))
@@ -238,7 +239,7 @@ def test_what_a_variant_cannot_do_anywhere_is_one_row(tmp_path: Path) -> None:
     last = {block.cases[-1].id for block in run.suite.blocks}
     ended = {"status": "unavailable", "reason": "no bf16 here"}
     lacking = [outcome | ended if outcome["case"] in last else outcome for outcome in run.outcomes]
-    (table,) = tables(document_of([replace(run, outcomes=lacking)], ["outcomes"]))
+    (table,) = tables(document_of(replace(run, outcomes=lacking), ["outcomes"]))
     assert [(row[0], row[1], row[3]) for row in table.rows] == [("5 of 5 workloads", "+bf16", "no bf16 here")]
 
 
@@ -249,7 +250,7 @@ def test_speed_memory_and_loss_stand_in_one_row(document: Document) -> None:
 
 
 def test_the_brief_views_are_views_and_hold_the_answer(run: Run) -> None:
-    titles = [section.title for section in document_of([run], BRIEF).sections]
+    titles = [section.title for section in document_of(run, BRIEF).sections]
     assert titles == ["Comparison", "Outcomes", "Warnings", "Run"]
 
 
@@ -373,7 +374,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def hostile_document(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    return document_of([hostile(made_run(tmp_path_factory.mktemp("hostile")))])
+    return document_of(hostile(made_run(tmp_path_factory.mktemp("hostile"))))
 
 
 def test_a_page_shows_hostile_strings_as_text(hostile_document: Document) -> None:
@@ -433,7 +434,7 @@ folder = Path(sys.argv[1])
 suite, rest = (json.loads((folder / name).read_text()) for name in ("suite.json", "rest.json"))
 run = Run(path=folder, suite=Suite.from_json(suite), **rest)
 started = time.perf_counter()
-text = names.find("format", sys.argv[2]).load()(document_of([run]))
+text = names.find("format", sys.argv[2]).load()(document_of(run))
 seconds = time.perf_counter() - started
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(json.dumps({"seconds": seconds, "bytes": int(status["VmHWM"].split()[0]) * 1024}))  # ru_maxrss has the parent's
@@ -498,7 +499,7 @@ def test_operators_are_told_apart_by_name(operator: str, kind: str) -> None:
 
 def test_the_ladder_over_all_workloads_is_of_those_measured_to_the_end(tmp_path: Path) -> None:
     run = made_run(tmp_path, made_suite(lengths=(32, 64, 128)))
-    whole = next(chart for chart in charts(document_of([run], ["comparison"])) if "over" in chart.title)
+    whole = next(chart for chart in charts(document_of(run, ["comparison"])) if "over" in chart.title)
     assert whole.title == "The ladder over 2 of 3 workloads"
     assert [mark.at for mark in whole.marks] == ["v1", "+sdpa", "+compile", "+fused", "+bf16", "all together"]
     assert [mark.value for mark in whole.marks[:5]] == pytest.approx([1.0, 0.8, 0.62, 0.61, 0.7], rel=0.02)
@@ -512,7 +513,7 @@ def test_models_of_other_settings_have_lengths_of_their_own(tmp_path: Path) -> N
         for block in suite.blocks
     ]
     run = made_run(tmp_path, replace(suite, blocks=(*suite.blocks, *wide)))
-    found = [chart for chart in charts(document_of([run], ["length"])) if chart.title.startswith("Throughput")]
+    found = [chart for chart in charts(document_of(run, ["length"])) if chart.title.startswith("Throughput")]
     assert [chart.title for chart in found] == [
         f"Throughput over length: gpt tiny fp32{mark}" for mark in ("", " dim=256")
     ]
@@ -531,7 +532,7 @@ def test_traces_are_linked_from_where_the_report_lies(run: Run, tmp_path: Path) 
     trace.parent.mkdir(parents=True)
     trace.write_text("{}")
     shutil.copy(run.path / "samples.parquet", tmp_path / "runs/made/samples.parquet")
-    document = document_of([replace(run, path=tmp_path / "runs/made")], ["operators"])
+    document = document_of(replace(run, path=tmp_path / "runs/made"), ["operators"])
     page = html.render(replace(document, place=tmp_path / "reports"))
     assert any(link.startswith("../runs/made/traces/gpt-tiny-b4-l64--v1") for link in Elements(page).links)
 

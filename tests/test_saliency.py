@@ -134,7 +134,7 @@ def test_a_suite_that_asks_compares_in_each_scored_launch(tmp_path):
 def tmp_report(folder, run):
     from reports.report import document_of
 
-    tables = [item for section in document_of([run], ["correctness"]).sections for item in section.items]
+    tables = [item for section in document_of(run, ["correctness"]).sections for item in section.items]
     return [column for table in tables if hasattr(table, "columns") for column in table.columns]
 
 

@@ -34,7 +34,7 @@ def compare(
         found = sessions(base, candidate)
     else:
         first = open_run(run_path(base, runs))
-        found = comparison_of(first, open_run(run_path(candidate, runs))) if candidate else document_of([first], BRIEF)
+        found = comparison_of(first, open_run(run_path(candidate, runs))) if candidate else document_of(first, BRIEF)
     deliver(found, format, output)
 
 

@@ -107,7 +107,7 @@ def measure_and_judge(
         recorder = created(runs, asked, data, folders, {"gate": {**shown, "policy": rules.to_json()}})
     sealed = measured(asked, recorder, conditions, watch, quiet=quiet)
     if output is not None:
-        deliver(document_of([sealed]), format, output)
+        deliver(document_of(sealed), format, output)
     leave(sealed, "terminal" if output else format)
 
 

@@ -73,7 +73,7 @@ def keep(run: "Run") -> None:
     """Keep the passport of a run for later ones on this machine."""
     from reports.report import document_of
 
-    report = rendered(document_of([run]), "json")
+    report = rendered(document_of(run), "json")
     for fingerprint in {facts["fingerprint"] for facts in run.environments.values()}:
         passport.keep(report, run.suite.name, fingerprint, load.cache() / "passports")
     say("kept as this machine's passport: later runs on it tell their share of the peak (MFU)")
@@ -150,5 +150,5 @@ def opened(name: str, price: Optional[float], runs: Path) -> dict[str, Any]:
         report = passport.read(Path(name))
     else:
         path = run_path(name, runs)
-        report = passport.checked(json.loads(rendered(document_of([open_run(path)]), "json")), path)
+        report = passport.checked(json.loads(rendered(document_of(open_run(path)), "json")), path)
     return report if price is None else {**report, "run": {**report["run"], "price_per_hour": price}}

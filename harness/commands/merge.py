@@ -21,7 +21,7 @@ def merge(
 
     path = merge([run_path(name, runs) for name in run], runs, ["tandem", *sys.argv[1:]])
     merged = open_run(path)
-    print(rendered(document_of([merged], BRIEF), "terminal"))
+    print(rendered(document_of(merged, BRIEF), "terminal"))
     if merged.environments.keys() - {merged.suite.environment(case.variant) for case in merged.suite.cases}:
         note = "tandem: the shards' machines, or their speeds, differ; compare no times of one block with another's"
         print(note, file=sys.stderr)

@@ -29,7 +29,7 @@ def report(
     from reports.runs import document_of_runs
 
     opened = [open_run(run_path(name, runs)) for name in run]
-    deliver(document_of_runs(opened) if len(opened) > 1 else document_of(opened), format, output)
+    deliver(document_of_runs(opened) if len(opened) > 1 else document_of(opened[0]), format, output)
 
 
 def rendered(document: Any, format: str) -> str:

@@ -149,7 +149,7 @@ def leave(sealed: "Run", format: str = "terminal") -> NoReturn:
         from harness.commands.hardware import keep
 
         keep(sealed)
-    document = document_of([sealed], BRIEF_GATE if "gate" in sealed.meta else BRIEF)
+    document = document_of(sealed, BRIEF_GATE if "gate" in sealed.meta else BRIEF)
     ruling = document.results[0].gate
     print(rendered(document, format))
     print(sealed.path)

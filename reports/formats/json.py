@@ -7,21 +7,20 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.compare import Between, Comparison, Overall
+from harness.passport import REPORT_FORMAT
 from harness.stats import Judgement
 from harness.wire import portable
 from reports.document import CaseResult, Cell, Document, Note, Quantity, Result, Section, Table
 from reports.formats._words import sentence
 
-FORMAT = 1
-
 
 def render(document: Document) -> str:
     """Return one run as an object, several as `{"format": 1, "reports": [...]}`, with `between` where compared."""
     if not document.results:
-        return printed({"format": FORMAT, "reports": [], "sections": list(map(section, document.sections))})
+        return printed({"format": REPORT_FORMAT, "reports": [], "sections": list(map(section, document.sections))})
     reports = [report(result) for result in document.results]
     compared = {"between": [between(item) for item in document.between]} if document.between else {}
-    return printed(reports[0] if len(reports) == 1 else {"format": FORMAT, "reports": reports, **compared})
+    return printed(reports[0] if len(reports) == 1 else {"format": REPORT_FORMAT, "reports": reports, **compared})
 
 
 def printed(data: dict[str, Any]) -> str:
@@ -51,7 +50,7 @@ def report(result: Result) -> dict[str, Any]:
     """Return a run."""
     against = {"base": result.base, "differences": [asdict(item) for item in result.differences]}
     return {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "run": result.run,
         "environments": result.environments,
         "cases": [case(item) for item in result.cases],

@@ -11,6 +11,7 @@ from reports.frame import Frame
 from reports.views._quality import heading, target_heading, time_to_target
 
 ORDER = 12
+FRONT, WORSE = "none better in both", "another is better in both"
 COSTS = {  # what quality is weighed against
     "throughput": ("samples_per_second", "tokens_per_second"),
     "memory": ("memory_peak_bytes", "memory_allocated_peak_bytes", "memory_peak_maxrss_bytes"),
@@ -124,7 +125,7 @@ def pareto(frame: Frame, pairs: Sequence[Pair], metric: str, name: str, cost: st
         score, spent = (stats.estimate(frame.figures.of(case, item).values()) for item in (metric, cost))
         low, high = (score.low, score.high) if score.has_interval else (None, None)
         at_low, at_high = (spent.low, spent.high) if spent.has_interval else (None, None)
-        series = "none better in both" if case in best else "another is better in both"
+        series = FRONT if case in best else WORSE
         marks.append(
             Mark(
                 at=spent.center, value=score.center, series=series, name=block.name, low=low, high=high,
