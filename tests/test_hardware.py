@@ -145,7 +145,7 @@ def test_a_model_without_figures_leaves_the_others_theirs(tmp_path):
     assert outcomes(run)["b"] == "error"
     assert "20 % of the rate of fp32 matrix products" in done.stdout
     for format in names.listing("format"):
-        assert rendered(report([run]), format.name)
+        assert rendered(report(run), format.name)
 
 
 def test_a_case_has_a_share_of_the_peak_that_its_own_run_measured(measured):
