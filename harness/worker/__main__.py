@@ -13,6 +13,9 @@ from typing import Any
 from harness.errors import DISK, Unavailable, UserError, is_out_of_memory
 from harness.wire import decode, encode
 
+RELEASE = {"verb": "release"}
+RELEASED = encode({"ok": True, **RELEASE})
+
 
 def main() -> None:
     """Answer each line of stdin on the real stdout until `release` or the end of stdin."""
@@ -30,7 +33,7 @@ def main() -> None:
     for line in requests:
         reply = attempt(answer, line)
         replies.write(reply)
-        if decode(reply).get("verb") == "release":
+        if reply == RELEASED:
             return
 
 
@@ -49,7 +52,7 @@ def answerer() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
         verb = message["verb"]
         if verb == "release":
-            return {"verb": "release"}
+            return RELEASE
         if verb == "hello":
             return session.hello(message)
         if verb == "probe":

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.errors import Unavailable, UserError
+from harness.worker.weights import several
 from suites.attention import flex, formula, sdpa, sdpa_cudnn, sdpa_efficient, sdpa_flash, sdpa_math
 from suites.models.whisper import frames, mel_filters
 
@@ -112,8 +113,7 @@ def lacking(loaded: Mapping[str, Any], is_whole: bool, folder: str) -> list[str]
         raise UserError(f"transformers cannot read {folder}: {name} is {shapes}", "config.json must give its sizes")
     missing = sorted(loaded["missing_keys"])
     if needed := missing if is_whole else [name for name in missing if LAYER.search(name)]:
-        more = f" (with {len(needed) - 1} more)" if len(needed) > 1 else ""
-        raise UserError(f"transformers cannot read {folder}: it has no {needed[0]}{more}", "use one of the whole model")
+        raise UserError(f"transformers cannot read {folder}: it has no {several(needed)}", "use one of the whole model")
     return [f"model.{name}" for name in missing]
 
 
