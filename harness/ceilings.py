@@ -18,7 +18,6 @@ from harness.progress import Progress
 from harness.spec import Block, Case, Suite, Variant, Workload, slugify
 from harness.stopwatch import Stopwatch
 from harness.store import Recorder, read_rows
-from harness.wire import number_of
 
 LASTING_TURN_SECONDS = 1.0
 RATES = {"flop": "flop_per_second", "moved_bytes": "bytes_per_second"}
@@ -132,7 +131,7 @@ class Visits:
             reply = self.ask(launch, case, steps=1)
         launch.put_all(case.id, reply["metrics"])
         launch.recorder.fact(case.id, {"device": reply["device"]})
-        errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}
+        errors = {name: float(value) for name, value in reply.get("errors", {}).items()}
         launch.put_all(case.id, errors)
         if reason := disagreement(errors, [], case.variant.precision):
             raise CaseFailure("wrong", reason)
@@ -149,7 +148,7 @@ class Visits:
                     launch.warn(case.id, "no steady state", "its time never settled", remedy)
                     break
                 reply = self.ask(launch, case, steps=pace.next_warm_up(seconds))
-                seconds += map(number_of, reply["seconds"])
+                seconds += map(float, reply["seconds"])
         self.warm.add(case.id)
         self.stepped[process] = before + sum(seconds)
         self.steps.setdefault(case.id, pace.steps_per_turn(median(seconds[-pace.WINDOW :])))
@@ -166,7 +165,7 @@ class Visits:
         """Give a ceiling that is to last its turns on end; once, in the first launch."""
         if count := self.lasting[launch.block.name]:
             steps = self.steps[case.id]
-            wall = number_of(self.ask(launch, case, steps=steps)["wall"])
+            wall = float(self.ask(launch, case, steps=steps)["wall"])
             self.steps[case.id] = max(1, math.ceil(steps * LASTING_TURN_SECONDS / wall))
             for number in range(1, count + 1):
                 self.visit(launch, case, number=number, settle=0)
@@ -179,15 +178,12 @@ class Visits:
         before = sentinel.look(peer.process.pid)
         reply = self.ask(launch, case, settle=settle, steps=self.steps[case.id])
         launch.sentinels[case.id].add(before, sentinel.look(peer.process.pid))
-        launch.watch.add("timed", number_of(reply["wall"]))
+        launch.watch.add("timed", float(reply["wall"]))
         launch.turn += 1
         seen = [("step_seconds", step, seconds) for step, seconds in enumerate(reply["seconds"])]
         seen += [(name, 0, value) for name, value in reply["state"].items()]
         launch.write(
-            [
-                (case.id, launch.number, number, launch.turn, step, metric, number_of(value))
-                for metric, step, value in seen
-            ]
+            [(case.id, launch.number, number, launch.turn, step, metric, float(value)) for metric, step, value in seen]
         )
 
     def ask(self, launch: Launch, case: Case, **fields: Any) -> dict[str, Any]:

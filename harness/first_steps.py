@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from harness.correct import disagreement
 from harness.peer import CaseFailure, Peer
 from harness.spec import Case, Variant
-from harness.wire import number_of
 
 if TYPE_CHECKING:
     from harness.launch import Launch
@@ -57,8 +56,8 @@ def check(launch: "Launch", case: Case, peer: Peer, reference: tuple[Path, str |
     if launch.is_first:
         launch.put(case.id, "cold_start_seconds", sum(reply["seconds"]))
     for step, loss in enumerate(reply["losses"]):
-        launch.put(case.id, "training_loss", number_of(loss), step=step)
-    errors = {name: number_of(value) for name, value in reply.get("errors", {}).items()}
+        launch.put(case.id, "training_loss", float(loss), step=step)
+    errors = {name: float(value) for name, value in reply.get("errors", {}).items()}
     if case.variant.optimizer == "none":  # its weights stay, and those of the reference move on
         errors.pop("losses_error", None)
     launch.put_all(case.id, errors)
@@ -75,7 +74,7 @@ def first_step(launch: "Launch", case: Case, peer: Peer) -> None:
     began = perf_counter()
     steps = min(launch.cycle, launch.suite.checked_steps(case.workload))
     reply = peer.ask("measure", launch.suite.timeout, steps=steps, first=True)
-    first = number_of(reply["wall"] if steps == 1 else reply["seconds"][0])
+    first = float(reply["wall"] if steps == 1 else reply["seconds"][0])
     started(launch, case, {**reply, "seconds": first})
     launch.watch.add("warmup", perf_counter() - began - first)
 

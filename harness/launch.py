@@ -23,7 +23,6 @@ from harness.spec import Block, Case, Suite, Variant, slugify
 from harness.stopwatch import Stopwatch
 from harness.store import Recorder, Row
 from harness.training import train
-from harness.wire import number_of
 
 OBSERVED_STEPS = 5
 TRACED_STEPS = 4  # the first to warm the profiler up; of the others the middle one is read
@@ -307,7 +306,7 @@ class Launch:
         steps = self.turn_steps[case.id] * self.cycle
         reply = peer.ask("measure", self.suite.timeout, drain=self.ahead, settle=1, steps=steps)
         self.sentinels[case.id].add(before, sentinel.look(peer.process.pid, family=self.loads))
-        wall = number_of(reply["wall"])
+        wall = float(reply["wall"])
         self.watch.add("timed", wall)
         self.watch.add("warmup", perf_counter() - began - wall)
         self.record_turn(case, number, reply)
@@ -340,7 +339,7 @@ class Launch:
 
     def check_loss(self, reply: Mapping[str, Any]) -> None:
         """End a case whose loss is no number."""
-        if not math.isfinite(number_of(reply["loss"])):
+        if not math.isfinite(float(reply["loss"])):
             raise CaseFailure("wrong", f"its training loss is {reply['loss']} in step {reply['step']:,}, or before")
 
     def observe(self, case: Case, peer: Peer) -> None:
@@ -396,7 +395,7 @@ class Launch:
 
     def put_all(self, case: str, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Write observations outside the rounds."""
-        self.write([(case, self.number, 0, self.turn, step, name, number_of(value)) for name, value in metrics.items()])
+        self.write([(case, self.number, 0, self.turn, step, name, float(value)) for name, value in metrics.items()])
 
     def write(self, rows: list[Row]) -> None:
         """Write rows down, and keep them for the ratios of this launch."""
@@ -415,7 +414,7 @@ def out_of_budget(block: Block, launches: int, recorder: Recorder) -> None:
 
 def cycles(seconds: Sequence[float | str], size: int) -> list[float]:
     """Return the seconds of each `size` steps on end."""
-    numbers = [number_of(value) for value in seconds]
+    numbers = [float(value) for value in seconds]
     return [math.fsum(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 

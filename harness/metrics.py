@@ -142,6 +142,8 @@ TABLE = (
     ),
     Metric(name="idle_watts", unit="W", better="lower", noise="sampled", summary="power of the device doing nothing"),
     Metric(name="celsius", unit="°C", better="lower", noise="sampled", summary="the hottest sensor's temperature"),
+    Metric(name="held_by_power", unit="share", better="lower", noise="sampled", summary="a limit of power slows it"),
+    Metric(name="held_by_heat", unit="share", better="lower", noise="sampled", summary="heat slows it"),
     timed("data_seconds", "phase of a step: making the batch and moving it to the device"),
     timed("forward_seconds", "phase of a step: forward pass and loss"),
     timed("backward_seconds", "phase of a step: backward pass"),

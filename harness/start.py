@@ -15,7 +15,6 @@ from harness.names import ROOT
 from harness.peer import CaseFailure
 from harness.recipe import Recipe
 from harness.spec import Workload
-from harness.wire import number_of
 
 CHUNK = 100
 """Steps that are asked for at once, so that progress shows and no deadline is missed."""
@@ -69,7 +68,7 @@ def make(ask: Callable[..., Mapping[str, Any]], steps: int, folder: Path, say: C
     for done in range(0, steps, CHUNK):
         say(f"pretraining, step {done:,} of {steps:,}")
         until = min(done + CHUNK, steps)
-        losses = [number_of(loss) for loss in ask("quality", steps=until, parts=[])["losses"]]
+        losses = [float(loss) for loss in ask("quality", steps=until, parts=[])["losses"]]
         for step, loss in enumerate(losses, start=until - len(losses)):
             if not math.isfinite(loss):
                 raise CaseFailure("wrong", f"its training diverged: the loss of step {step:,} is not a number")

@@ -10,7 +10,6 @@ from harness.peer import CaseFailure, Peer
 from harness.recipe import is_over
 from harness.spec import Case
 from harness.start import CHUNK
-from harness.wire import number_of
 
 if TYPE_CHECKING:
     from harness.launch import Launch
@@ -52,13 +51,13 @@ def train_to(launch: "Launch", curves: Mapping[str, Curve], step: int, is_last: 
         for until in range(max(curve.points, default=0) + CHUNK, step, CHUNK):
             losses += ask(steps=until, parts=[])["losses"]
         reply = ask(steps=step, parts=parts)
-    losses = [number_of(loss) for loss in losses + reply["losses"]]
+    losses = [float(loss) for loss in losses + reply["losses"]]
     first = step - len(losses)
     launch.write([
         (case.id, launch.number, 0, launch.turn, index, "training_loss", loss)
         for index, loss in enumerate(losses, start=first)
     ])  # fmt: skip
-    scores = {part: {name: number_of(value) for name, value in reply["scores"][part].items()} for part in parts}
+    scores = {part: {name: float(value) for name, value in reply["scores"][part].items()} for part in parts}
     curve.points[step] = scores
     if recipe.score_every:
         launch.put_all(case.id, scores["test"], step=step)

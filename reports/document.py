@@ -1,6 +1,6 @@
 """Document: what a report says, as values; scaling, rounding and wording are the formats' work."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -158,6 +158,17 @@ class Document:
     """Where several runs are compared: each of the others against the first."""
     place: Path = Path()
     """The folder that the report is written to, from which its links lead to files."""
+
+
+def heading(metric: str) -> str:
+    """Return a metric's name as the heading of a column."""
+    return "step time" if metric == "step_seconds" else metric.removesuffix("_bytes").replace("_", " ")
+
+
+def differing(differences: Iterable[Difference], base: str, candidate: str, title: str = "What differs") -> Table:
+    """Return in which fields two runs, or two machines, differ, by their names."""
+    rows = tuple((item.field, item.base, item.candidate) for item in differences)
+    return Table(title=title, columns=("field", base, candidate), rows=rows)
 
 
 def filled(table: Table) -> Table:

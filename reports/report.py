@@ -9,7 +9,7 @@ from harness.compare import COMPARED, Between, Comparison, between
 from harness.stats import ONE_LAUNCH
 from harness.store import Run
 from harness.verdict import Ruling
-from reports.document import Cell, Change, Document, Note, Section, Table, filled
+from reports.document import Cell, Change, Document, Note, Section, Table, differing, filled, heading
 from reports.frame import Frame, frame_of, result_of
 
 BRIEF = ("hardware", "kernels", "comparison", "shares", "families", "fit", "outcomes", "warnings", "run")
@@ -73,10 +73,9 @@ def ruling_of(candidate: Run, ruling: Ruling) -> Document:
 
 def unlike(found: Between) -> tuple[Note | Table, ...]:
     """Return that two runs are not comparable, and in which fields they differ."""
-    rows = tuple((difference.field, difference.base, difference.candidate) for difference in found.differences)
     return (
         Note(parts=("not comparable: the runs differ in what must be equal",), kind="answer"),
-        Table(title="What differs", columns=("field", found.base, found.candidate), rows=rows),
+        differing(found.differences, found.base, found.candidate),
     )
 
 
@@ -105,15 +104,10 @@ def case_by_case(
         for case in block.cases
         if case.id in by_case
     )
-    columns = ("workload", "variant", "speed", *map(plain, COMPARED[1:]))
+    columns = ("workload", "variant", "speed", *map(heading, COMPARED[1:]))
     cautions = dict.fromkeys(caution for item in comparisons for caution in item.judgement.warnings)
     cautions.pop(ONE_LAUNCH, None)  # the cells say so
     return (
         filled(Table(title=title, columns=columns, rows=rows, hardware=hardware)),
         *(Note(parts=(f"{item.code}: {item.message}; {item.remedy}",), kind="warning") for item in cautions),
     )
-
-
-def plain(metric: str) -> str:
-    """Return a metric's name as a heading."""
-    return metric.removesuffix("_bytes").replace("_", " ")

@@ -8,7 +8,20 @@ from harness.errors import UserError
 from harness.spec import Block, Case
 from harness.stats import Judgement
 from harness.store import Run
-from reports.document import Cell, Change, Chart, Document, Mark, Note, Quantity, Section, Status, Table, filled
+from reports.document import (
+    Cell,
+    Change,
+    Chart,
+    Document,
+    Mark,
+    Note,
+    Quantity,
+    Section,
+    Status,
+    Table,
+    differing,
+    filled,
+)
 from reports.frame import Frame, frame_of, result_of
 from reports.report import BRIEF, case_by_case, sections
 
@@ -213,12 +226,10 @@ def held(frame: Frame, cases: Sequence[Case]) -> list[Case]:
 
 def against(first: Frame, frame: Frame, found: Between, names: Names) -> Iterator[Note | Table]:
     """Yield in what a run and the first differ, and every metric of each case that they share."""
-    unlike = (*found.differences, *found.places)
-    if unlike:
-        rows = tuple((item.field, item.base, item.candidate) for item in unlike)
-        title = f"What differs: {names[found.candidate]} against {names[found.base]}"
-        yield Table(title=title, columns=("field", names[found.base], names[found.candidate]), rows=rows)
+    base, candidate = names[found.base], names[found.candidate]
+    if unlike := (*found.differences, *found.places):
+        yield differing(unlike, base, candidate, f"What differs: {candidate} against {base}")
     if found.comparisons:
-        title = f"{names[found.candidate]} against {names[found.base]}, case by case"
+        title = f"{candidate} against {base}, case by case"
         cases = [case for case in frame.run.suite.cases if case.id in found.shared]
         yield from case_by_case(frame, found.comparisons, title, places((first, frame), cases, names))

@@ -7,7 +7,7 @@ from harness.benchmark_files import Benchmark, Session
 from harness.compare import Comparison, Difference
 from harness.errors import UserError
 from harness.stats import Caution, Estimate, Judgement, undecided
-from reports.document import CaseResult, Document, Note, Quantity, Result, Section, Table
+from reports.document import CaseResult, Document, Note, Quantity, Result, Section, Table, differing
 
 TWO_FILES = Caution(
     code="two files",
@@ -71,9 +71,8 @@ def unlike(base: Session, candidate: Session, pairs: list[tuple[Benchmark, Bench
 def unlikeness(differences: tuple[Difference, ...], base: Session, candidate: Session) -> Iterator[Note | Table]:
     """Yield how the machines differ, if they do."""
     if differences:
-        rows = tuple((item.field, item.base, item.candidate) for item in differences)
         yield Note(parts=("the machines or their software differ: the ratios may be theirs",), kind="warning")
-        yield Table(title="What differs", columns=("field", base.name, candidate.name), rows=rows)
+        yield differing(differences, base.name, candidate.name)
 
 
 def lacking(base: Session, candidate: Session) -> Iterator[Note]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.errors import Unavailable
-from harness.worker import energy
+from harness.worker import ceilings, energy
 from harness.worker.device import Device
 
 
@@ -37,7 +37,7 @@ class Nvml:
     """NVML with two GPUs, of which the second has the UUID `b`."""
 
     def __init__(self, refuses=""):
-        self.refuses, self.millijoules = refuses, 5000
+        self.refuses, self.millijoules, self.reasons = refuses, 5000, 0
 
     def nvmlInit(self):
         pass
@@ -53,6 +53,10 @@ class Nvml:
         if self.refuses:
             raise RuntimeError(self.refuses)
         return self.millijoules
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+        assert handle == 1
+        return self.reasons
 
 
 @pytest.fixture
@@ -71,6 +75,15 @@ def test_a_gpu_counts_the_joules_of_the_one_that_torch_uses(gpu):
     assert (read(), ranges) == ([5.0], [float("inf")])
     nvml.millijoules = 7500
     assert read() == [7.5]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "power", "heat"), [(0x0, 0, 0), (0x1, 0, 0), (0x4, 1, 0), (0x20, 0, 1), (0x40 | 0x80, 1, 1)]
+)
+def test_what_holds_the_clock_of_a_gpu_is_told(gpu, reasons, power, heat):
+    gpu("b").reasons = reasons
+    assert energy.held_by() == {"held_by_power": power, "held_by_heat": heat}
+    assert ceilings.state(Device("cuda")).items() >= energy.held_by().items()
 
 
 def test_a_gpu_that_counts_nothing_says_why_and_what_to_do(gpu, monkeypatch):

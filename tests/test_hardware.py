@@ -121,6 +121,19 @@ def test_a_lasting_ceiling_is_held_against_the_same_products_in_short_turns(meas
     assert words in one_line(done)
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({}, "it throttles, by heat or by its limit of power, or its host gave less"),
+        ({"held_by_power": 1.0, "held_by_heat": 0.1}, "its limit of power holds its clock"),
+        ({"held_by_power": 0.9, "held_by_heat": 0.8}, "its limit of power and heat holds its clock"),
+        ({"held_by_power": 0.0, "held_by_heat": 0.0}, "neither its limit of power nor heat holds its clock"),
+    ],
+)
+def test_what_takes_the_rate_under_load_is_told_where_the_device_tells(told, words):
+    assert hardware.cause(SimpleNamespace(center=lambda case, metric: told.get(metric)), "a").startswith(words)
+
+
 def test_ceilings_of_one_process_share_the_least_time_of_warming_up(measured):
     _, run = measured
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
@@ -204,6 +217,14 @@ def test_the_distance_to_the_peak_is_explained_by_the_trace_and_sums_to_the_step
     block = SimpleNamespace(workload=SimpleNamespace(padding=0.0))
     case = SimpleNamespace(variant=SimpleNamespace(name="a"))
     assert distance.row(block, case, traced, 6.0)[2:5] == (None, None, None)  # of products that have other names
+
+
+@pytest.mark.parametrize(("on_device", "idle", "told"), [(True, 6.5, 1), (True, 1.5, 0), (False, 6.5, 0)])
+def test_of_a_gpu_that_waits_for_its_host_the_remedy_is_told(on_device, idle, told):
+    account = SimpleNamespace(rest="idle", on_device=on_device)
+    notes = list(distance.waits("block, a", SimpleNamespace(step=10.0, operators={"idle": idle}, account=account)))
+    assert len(notes) == told
+    assert all("no kernel runs in 65% of a step" in note.parts[0] for note in notes)
 
 
 def test_a_step_of_scripted_workers_is_taken_apart_and_a_broken_trace_is_told(measured):

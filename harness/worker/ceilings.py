@@ -12,7 +12,7 @@ import torch
 from harness import names
 from harness.errors import Unavailable
 from harness.work import Ceiling, Place
-from harness.worker import clock, precision
+from harness.worker import clock, energy, precision
 from harness.worker.ability import refusing, usable_device
 from harness.worker.system import read
 
@@ -96,12 +96,16 @@ def free_bytes(device: Any) -> int | None:
 
 
 def state(device: Any) -> dict[str, float]:
-    """Return the device's clock in hertz and its temperature in degrees Celsius, where they can be read."""
+    """Return the device's clock in hertz, its degrees Celsius, and what holds the clock, where they can be read."""
     found: dict[str, float] = {}
     if device.kind == "cuda":
-        for name, ask, unit in (("clock_hertz", "clock_rate", 1e6), ("celsius", "temperature", 1.0)):
+        for ask in (
+            lambda: {"clock_hertz": torch.cuda.clock_rate() * 1e6},
+            lambda: {"celsius": float(torch.cuda.temperature())},
+            energy.held_by,
+        ):
             with suppress(Exception):  # torch before 2.1 has none, and of NVML the bindings may be missing
-                found[name] = getattr(torch.cuda, ask)() * unit
+                found.update(ask())
         return found
     if device.kind != "cpu":
         return found  # the host's clock says nothing of it

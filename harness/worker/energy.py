@@ -20,6 +20,8 @@ BUSY_SECONDS = {"cuda": 3.0}
 BUSY_SECONDS_ELSEWHERE = 1.0  # counters move every millisecond (RAPL) to tenth of a second (NVML)
 CALM_SECONDS = {"cuda": 2.0}
 """Until a GPU's power has fallen to that of idling: 178 W were read right after load."""
+POWER, HEAT = 0x04 | 0x80, 0x20 | 0x40
+"""Reasons for a lower clock, as NVML numbers them (nvmlClocksEventReasons): cap and brake, software and hardware."""
 Counter = Callable[[], list[float]]
 """Joules of each part that counts; each only grows, but for where it wraps."""
 
@@ -51,6 +53,15 @@ def nvml() -> Counter:
         remedy = "Volta or newer counts it, and a container needs NVIDIA_DRIVER_CAPABILITIES=utility"
         raise Unavailable(f"this GPU counts no energy: {error}; {remedy}") from error
     return lambda: [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]
+
+
+def held_by() -> dict[str, float]:
+    """Return whether power, and whether heat, hold a GPU's clock down, as 0 or 1; raise where NVML does not tell."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle_of(pynvml))
+    return {"held_by_power": float(bool(reasons & POWER)), "held_by_heat": float(bool(reasons & HEAT))}
 
 
 def handle_of(pynvml: Any) -> Any:

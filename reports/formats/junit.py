@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
 from harness.verdict import Ruling, Verdict
-from reports.document import CaseResult, Document, Result
+from reports.document import CaseResult, Document, Result, heading
 from reports.formats._words import text, words
-from reports.views.gate import because, cell, plain
+from reports.views.gate import because, cell
 
 FAILED = {"wrong": "failure", "oom": "error", "timeout": "error", "error": "error", "unavailable": "skipped",
           "interrupted": "skipped"}  # fmt: skip
@@ -55,7 +55,7 @@ def of_outcomes(cases: Iterable[CaseResult]) -> Iterator[ElementTree.Element]:
 
 def sentence(item: Verdict) -> str:
     """Return a verdict in a line: the metric, the figure, why."""
-    return text(f"{item.verdict}: {plain(item.metric)} {words(cell(item))}: {because(item)}")
+    return text(f"{item.verdict}: {heading(item.metric)} {words(cell(item))}: {because(item)}")
 
 
 def seconds(result: Result) -> float:

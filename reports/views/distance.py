@@ -13,6 +13,7 @@ from reports.views.shares import ceilings_of, work_of
 
 ORDER = 15
 PRODUCTS = ("matrix products", "attention")
+IDLE = 0.3  # share of a step without a kernel from which on it is the host that sets the pace
 COLUMNS = (
     "variant", "products at the peak, at least", "beyond that in products", "in other operators", "the dearest of them",
     "between operators, or kernels", "padding asked for",
@@ -40,6 +41,7 @@ def of_block(frame: Frame, block: Block) -> Iterator[Note | Table]:
             try:
                 traced = traced_case(frame, case)
                 rows.append(row(block, case, traced, least))
+                yield from waits(f"{block.name}, {case.variant.name}", traced)
                 if abs(traced.added) > FAR and not traced.stretches_gaps:
                     says = f"its trace is {traced.added:+.0%} off the timed step, so its shares tell little"
                     yield Note(
@@ -50,6 +52,14 @@ def of_block(frame: Frame, block: Block) -> Iterator[Note | Table]:
     if rows:
         title = f"{block.name}: shares of a step, from the trace"
         yield filled(Table(title=title, columns=COLUMNS, rows=tuple(rows), hardware=frame.hardware(*block.cases)))
+
+
+def waits(name: str, traced: Traced) -> Iterator[Note]:
+    """Yield what to do where a GPU waits for its host for much of a step."""
+    idle = traced.operators.get(traced.account.rest, 0.0) / traced.step
+    if traced.account.on_device and idle >= IDLE:
+        says = f"{name}: no kernel runs in {idle:.0%} of a step: its host does not keep up"
+        yield Note(parts=(f"{says}; a larger batch, or compile=reduce-overhead, keeps the GPU busier",), kind="answer")
 
 
 def seconds_at_peak(frame: Frame, block: Block, case: Case) -> float | None:

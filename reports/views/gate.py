@@ -8,7 +8,7 @@ from harness.policy import OUTCOME
 from harness.stats import Judgement
 from harness.stats import Verdict as Word
 from harness.verdict import Ruling, Verdict
-from reports.document import Cell, Change, Note, Quantity, Section, Status, Table, exact, filled
+from reports.document import Cell, Change, Note, Quantity, Section, Status, Table, exact, filled, heading
 from reports.frame import Frame
 
 ORDER = 5
@@ -39,7 +39,7 @@ def told(item: Verdict) -> Note:
     figure = cell(item) if math.isfinite(item.low) else "-"
     is_calm = item.verdict == "improved" or item.allowed
     return Note(
-        parts=(f"{word}: {item.block}: {plain(item.metric)}", figure, because(item)),
+        parts=(f"{word}: {item.block}: {heading(item.metric)}", figure, because(item)),
         kind="info" if is_calm else "warning",
     )
 
@@ -56,7 +56,7 @@ def table(ruling: Ruling, hardware: tuple[str, ...]) -> Table:
     for item in ruling.verdicts:
         found.setdefault((item.block, item.case), {})[item.metric] = cell(item)
     rows = tuple((block, *map(cells.get, metrics)) for (block, _), cells in found.items())
-    columns = ("what", *map(plain, metrics))
+    columns = ("what", *map(heading, metrics))
     return filled(Table(title="Candidate over base", columns=columns, rows=rows, hardware=hardware))
 
 
@@ -86,7 +86,7 @@ def grounds(ruling: Ruling) -> Table:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             item.block,
-            plain(item.metric),
+            heading(item.metric),
             *(share(item, value) for value in (item.margin, item.noise_floor, item.detectable)),
             item.launches,
         )
@@ -101,8 +101,3 @@ def share(item: Verdict, value: float) -> Quantity | None:
     """Return a share, of a difference in percentage points, as a cell; nothing where it is not known."""
     unit = "share" if item.difference is None else "points"
     return None if math.isnan(value) else exact(value, unit)
-
-
-def plain(metric: str) -> str:
-    """Return a metric's name as a heading."""
-    return "step time" if metric == "step_seconds" else metric.removesuffix("_bytes").replace("_", " ")

@@ -305,8 +305,9 @@ def sustained(frame: Frame, found: Found) -> Iterator[Note | Chart]:
         kept = last / max(first, peak)
         words = f"after {len(rates)} s of load it has {last / first:.0%} of the rate that it began with"
         words += f" and {last / peak:.0%} of that of short turns{state(frame, case, short)}"
-        remedy = ": it throttles, by heat or by its limit of power, or its host gave less" * (kept <= 1 - KEPT)
-        yield Note(parts=(words + remedy,), kind="answer" if kept > 1 - KEPT else "warning")
+        if kept <= 1 - KEPT:
+            words += f": {cause(frame, case)}"
+        yield Note(parts=(words,), kind="answer" if kept > 1 - KEPT else "warning")
         yield over_time(frame, block, case, "flop_per_second", "rate", rates)
         for metric, name in (("clock_hertz", "clock"), ("celsius", "temperature")):
             seen = frame.run.samples()
@@ -315,6 +316,21 @@ def sustained(frame: Frame, found: Found) -> Iterator[Note | Chart]:
             )
             if len(rows):
                 yield over_time(frame, block, case, metric, name, rows["value"].tolist())
+
+
+def cause(frame: Frame, case: Case) -> str:
+    """Return in words what holds the clock for more than half of the load, where the device tells."""
+    told = {
+        name: share
+        for metric, name in (("held_by_power", "its limit of power"), ("held_by_heat", "heat"))
+        if (share := frame.center(case, metric)) is not None
+    }
+    if not told:
+        return "it throttles, by heat or by its limit of power, or its host gave less"
+    by = [name for name, share in told.items() if share > 0.5]
+    if by:
+        return f"{' and '.join(by)} holds its clock, so count on the rate that it keeps"
+    return "neither its limit of power nor heat holds its clock, so its host gave less, or its clock is set"
 
 
 def over_time(frame: Frame, block: Block, case: Case, metric: str, name: str, values: Sequence[float]) -> Chart:
