@@ -205,6 +205,7 @@ def test_the_view_is_silent_about_runs_without_loaders(tmp_path):
     assert view(frame_of(made_run(tmp_path))).items == ()
 
 
+@pytest.mark.alone
 def test_each_way_trains_the_same_and_says_how_long_it_waits(tmp_path):
     (tmp_path / "own.py").write_text(
         "from dataclasses import replace\n"

@@ -234,9 +234,7 @@ def curves(chart: Chart, axis: str) -> Spec:
 
 def points(chart: Chart, axis: str) -> Spec:
     """Return a named point for each mark, with its intervals both ways."""
-    scale = _words.scale_of([Quantity(estimate=exactly(float(mark.at)), unit=chart.at_unit) for mark in chart.marks])
-    scaled = [{"calculate": f"datum.{name} / {scale.factor}", "as": name} for name in ("at", "at_low", "at_high")]
-    title = f"{chart.at}, {scale.label}" if scale.label else chart.at
+    _, title, scaled = scaled_across(chart)
     x: Spec = {"type": "quantitative", "title": title, "scale": {"zero": False}}
     y: Spec = {"type": "quantitative", "title": axis, "scale": {"zero": False}}
     across = {"x": {"field": "at_low", **x}, "x2": {"field": "at_high"}, "y": {"field": "value", **y}}
@@ -259,11 +257,19 @@ def points(chart: Chart, axis: str) -> Spec:
     }
 
 
+def scaled_across(chart: Chart) -> tuple[float, str, list[Spec]]:
+    """Return what `at` is divided by, the axis's title with that unit, and the transform that divides."""
+    scale = _words.scale_of([Quantity(estimate=exactly(float(mark.at)), unit=chart.at_unit) for mark in chart.marks])
+    scaled = [{"calculate": f"datum.{name} / {scale.factor}", "as": name} for name in ("at", "at_low", "at_high")]
+    return scale.factor, f"{chart.at}, {scale.label}" if scale.label else chart.at, scaled
+
+
 def crossings(chart: Chart, axis: str) -> Spec:
     """Return a line for each series, both axes logarithmic, and a named mark with its interval where two cross."""
-    places = sorted({float(mark.at) for mark in chart.marks if not mark.name})
+    factor, title, scaled = scaled_across(chart)
+    places = sorted({float(mark.at) / factor for mark in chart.marks if not mark.name})
     x: Spec = {
-        "field": "at", "type": "quantitative", "title": chart.at,
+        "field": "at", "type": "quantitative", "title": title,
         "scale": {"type": "log", "base": 2, "nice": False}, "axis": {"values": places},
     }  # fmt: skip
     y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"type": "log", "nice": False}}
@@ -273,6 +279,7 @@ def crossings(chart: Chart, axis: str) -> Spec:
     named = {"field": "name", "type": "nominal", "title": "what"}
     return {
         "height": 240,
+        "transform": scaled,
         "layer": [
             {
                 "transform": is_line,
