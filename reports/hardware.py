@@ -134,6 +134,9 @@ def summary(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]]) -> li
         less = sum(is_better(*reversed(pair)) for pair in pairs)
         told = f"{name} against {names[0]}: better in {more} of {len(pairs)} figures, worse in {less}"
         notes.append(Note(parts=(f"{told}, within {SHARE:.0%} or the intervals in the others",), kind="answer"))
+    if left := len({key for own in found for key in own} - {*comparable(found)}):
+        told = f"{left} more figures are of a size that one machine alone measured: see its report"
+        notes.append(Note(parts=(told,)))
     return notes
 
 
@@ -143,12 +146,19 @@ def is_better(base: Quantity, other: Quantity) -> bool:
     return gain.estimate.low > 1 + SHARE
 
 
+def comparable(found: Sequence[Mapping[Key, Quantity]]) -> list[Key]:
+    """Return what several machines have, the best of each kind, and compile times; the rest is of one size on one."""
+    keys = dict.fromkeys(key for own in found for key in own)
+    kept = [key for key in keys if sum(key in own for own in found) > 1]
+    return [key for key in keys if key in kept or key[1].startswith(BEST) or key[2] in COMPILING]
+
+
 def tables(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Table]:
-    """Return the tables: each figure of each machine, and its ratio to the first."""
-    keys = sorted(dict.fromkeys(key for own in found for key in own), key=lambda key: not key[1].startswith(BEST))
+    """Return the tables: each figure that there is to compare, of each machine, and its ratio to the first."""
+    keys = sorted(comparable(found), key=lambda key: not key[1].startswith(BEST))
     columns = ("what", "variant", *names, *(f"{name}, times the first" for name in names[1:]))
     made = []
-    for title in dict.fromkeys(TITLES[key[2]] for own in found for key in own):
+    for title in dict.fromkeys(TITLES[key[2]] for key in keys):
         rows: list[tuple[Cell, ...]] = []
         for key in keys:
             if TITLES[key[2]] == title:
