@@ -14,7 +14,6 @@ from harness.spec import Case
 from harness.stats import UNSETTLED
 from harness.store import Run
 
-MEASURED = ("ok", "interrupted")  # the outcomes whose figures count
 EXACT = {metric.name for metric in TABLE if metric.noise == "exact"}
 ByLaunch = Mapping[int, float]
 
@@ -53,8 +52,9 @@ class Figures:
         return next(scored, None)
 
     def is_measured(self, case: Case) -> bool:
-        """Tell whether the case's figures count: it did not fail."""
-        return case.id in self.outcomes and self.outcomes[case.id]["status"] in MEASURED
+        """Tell whether the case has figures that count: it did not fail, and a launch of it is complete."""
+        has_launch = any(self.launches.get(case.id, {}).values())
+        return has_launch and self.outcomes.get(case.id, {}).get("status") == "ok"
 
     def is_settled(self, case: Case) -> bool:
         """Tell whether the case was steady before it was timed, in every launch."""

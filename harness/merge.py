@@ -193,12 +193,14 @@ def environment_names(parts: Sequence[Part]) -> list[dict[str, str]]:
             if not any(is_same(found, other) for _, other in known):
                 known.append((part.shard, found))
 
-    def marked(label: str, found: Any) -> str:
-        first = next((shard for shard, other in machines[label] if found and is_same(found, other)), None)
-        return f"{label} (shard {first})" if first and len(machines[label]) > 1 else label
+    def marked(label: str, found: Any, own: Shard) -> str:
+        if found is None:  # nobody knows that machine: it is none of the others
+            return f"{label} (shard {own})" if machines[label] else label
+        first = next(shard for shard, other in machines[label] if is_same(found, other))
+        return f"{label} (shard {first})" if len(machines[label]) > 1 else label
 
     return [
-        {name: marked(label, part.run.environments.get(name)) for name, label in own_labels.items()}
+        {name: marked(label, part.run.environments.get(name), part.shard) for name, label in own_labels.items()}
         for part, own_labels in zip(parts, labels, strict=True)
     ]
 

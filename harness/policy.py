@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from harness.errors import UserError, unknown
-from harness.metrics import METRICS
+from harness.metrics import METRICS, SPREAD
 from harness.stopwatch import seconds
 
 if sys.version_info >= (3, 11):
@@ -43,6 +43,8 @@ class Margin:
             raise UserError(f"the margin is {self.value!r}", "give a share of 0 or more and below 1; 0.05 is 5 %")
         if self.value and METRICS[self.metric].noise == "exact":
             raise UserError(f"{self.metric} repeats exactly, its margin is 0", "leave it out, or allow the cases")
+        if self.metric not in SPREAD and METRICS[self.metric].noise != "exact":
+            raise UserError(f"a gate does not judge {self.metric}", f"give the margin of one of {', '.join(SPREAD)}")
         if not self.case:
             raise UserError("the pattern after @ is empty", "name cases, such as bert-*")
 

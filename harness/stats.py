@@ -168,7 +168,8 @@ def judge_exact(base: Sequence[float], candidate: Sequence[float], warnings: Seq
     if not launches or not np.isfinite([*base, *candidate]).all():
         return undecided(math.nan, launches, (*warnings, NOT_A_NUMBER))
     verdict: Verdict = "same" if set(base) == set(candidate) else "different"
-    ratio = 1.0 if verdict == "same" else max(candidate) / max(base) if max(base) else math.nan
+    repeats = len({*base}) == len({*candidate}) == 1 and base[0]
+    ratio = 1.0 if verdict == "same" else candidate[0] / base[0] if repeats else math.nan
     return Judgement(
         ratio=ratio, low=ratio, high=ratio, verdict=verdict, detectable=0.0, launches=launches, warnings=tuple(warnings)
     )

@@ -47,11 +47,22 @@ def answer(found: History, series: Series) -> tuple[Cell, ...]:
 
 def moved(found: History, shift: Shift) -> tuple[Cell, ...]:
     """Return by how much a level changed, or from what to what where nothing can be said of that."""
-    if math.isfinite(shift.judgement.center) and not (
-        shift.judgement.difference is not None and unit_of(found) != "points"
-    ):
+    if math.isfinite(shift.judgement.center) and is_told_as_change(found, shift):
         return (Change(judgement=shift.judgement),)
     return "from", quantity(found, shift.before), "to", quantity(found, shift.after)
+
+
+def is_told_as_change(found: History, shift: Shift) -> bool:
+    """Tell whether a change is a ratio, or a difference in percentage points."""
+    return shift.judgement.difference is None or unit_of(found) == "points"
+
+
+def change(found: History, shift: Shift) -> Cell:
+    """Return a change as a cell, a difference that is none of shares in the metric's own unit."""
+    told = shift.judgement
+    if is_told_as_change(found, shift):
+        return Change(judgement=told)
+    return quantity(found, Estimate(center=told.center, low=told.low, high=told.high, n=told.launches))
 
 
 def unit_of(found: History) -> str:
@@ -94,7 +105,7 @@ def changes(found: History) -> Iterator[Table]:
             series_of(found, shift.first),
             quantity(found, shift.before),
             quantity(found, shift.after),
-            Change(judgement=shift.judgement),
+            change(found, shift),
         )
         for series in found.series
         for shift in series.shifts
@@ -132,7 +143,7 @@ def table(found: History) -> Table:
             point.run.meta.get("commit"),
             series_of(found, point),
             quantity(found, point.value) if point.value else Status(outcome=outcome(point)),
-            Change(judgement=firsts[id(point)].judgement) if id(point) in firsts else None,
+            change(found, firsts[id(point)]) if id(point) in firsts else None,
         )
         for point in found.points
     )

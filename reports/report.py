@@ -108,6 +108,6 @@ def case_by_case(
     cautions = dict.fromkeys(caution for item in comparisons for caution in item.judgement.warnings)
     cautions.pop(ONE_LAUNCH, None)  # the cells say so
     return (
-        filled(Table(title=title, columns=columns, rows=rows, hardware=hardware)),
+        *([filled(Table(title=title, columns=columns, rows=rows, hardware=hardware))] if rows else []),
         *(Note(parts=(f"{item.code}: {item.message}; {item.remedy}",), kind="warning") for item in cautions),
     )

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from made_run import made_suite, sealed_run
@@ -10,10 +11,13 @@ from made_run import made_suite, sealed_run
 from harness import names
 from harness.errors import UserError
 from harness.history import history
+from harness.metrics import METRICS
 from harness.spec import Block, Suite, Variant
+from harness.stats import Judgement
 from reports.formats import json as json_format
 from reports.formats import terminal
-from reports.history import document_of
+from reports.formats._words import words
+from reports.history import change, document_of
 
 BLOCK = made_suite(lengths=(64,)).blocks[0]
 SUITE = Suite(
@@ -82,6 +86,15 @@ def test_without_a_change_it_says_what_would_have_been_found(tmp_path):
 
 def test_from_three_runs_nothing_can_be_told(tmp_path):
     assert "nothing can be told from 3 runs, 4 or more are needed" in text(series(tmp_path, [1.0, 1.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"), [("loss_gap", "0.050 ±0.010 nats"), ("accuracy", "+5.0 pp (+4.0 to +6.0)")]
+)
+def test_a_difference_is_told_in_the_unit_of_what_differs(metric, told):
+    found = Judgement(ratio=None, difference=0.05, low=0.04, high=0.06, verdict="better", detectable=0.01, launches=4)
+    cell = change(SimpleNamespace(metric=METRICS[metric]), SimpleNamespace(judgement=found))
+    assert words(cell) == told
 
 
 def test_equal_counts_are_equal(tmp_path):

@@ -205,6 +205,14 @@ def test_machines_of_one_kind_that_differ_in_speed_keep_an_environment_each(shar
     assert places(joined(shards, tmp_path))[2] == "current threads=None (shard 2/2)"
 
 
+def test_a_machine_that_nobody_could_describe_is_none_of_the_others(shards, tmp_path):
+    edit(shards[1] / "environments.json", lambda found: found.clear())
+    merged = joined(shards, tmp_path)
+    found = [bool(merged.environment(case)) for case in merged.suite.cases]
+    assert found == [True, True, False, False, True, True]
+    assert places(merged)[2:4] == ["current threads=None (shard 2/2)"] * 2
+
+
 def test_merging_says_that_the_machines_differ(sharded, shards):
     edit(shards[1] / "environments.json", lambda found: found["current"].update(fingerprint="other"))
     done = sharded.call("merge", *map(str, shards), "--runs", str(shards[0].parent / "merged"))

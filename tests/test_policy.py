@@ -123,6 +123,10 @@ def test_a_budget_is_seconds_or_a_text(policy, text, seconds):
         ("[margins]\n'step_seconds @ ' = 0.1", "the pattern after @ is empty"),
         ("[margins]\ngraph_breaks = 0.1", "margins: 'graph_breaks': graph_breaks repeats exactly, its margin is 0"),
         (
+            "[margins]\ntokens_per_second = 0.1",
+            "a gate does not judge tokens_per_second; give the margin of",
+        ),
+        (
             "[margins]\nstep_seconds = 0.1\n'step_seconds@*' = 0.2",
             "gate.toml: gate: step_seconds @ * has two margins, 0.1 and 0.2; keep one",
         ),

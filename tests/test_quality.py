@@ -31,7 +31,7 @@ from reports.formats import json as json_format
 from reports.frame import frame_of
 from reports.report import comparison_of, document_of
 from reports.views._quality import standing
-from reports.views.families import front
+from reports.views.families import front, target_of
 
 STEPS = 40
 SEEDS = 5
@@ -331,6 +331,15 @@ def test_blocks_of_one_task_stand_side_by_side_with_their_fronts(families: Run) 
     assert len(gaps) == 3
     charts = [item for item in section.items if isinstance(item, Chart)]
     assert [(chart.kind, chart.at) for chart in charts] == [("points", "throughput"), ("points", "memory")]
+
+
+def test_blocks_with_targets_of_their_own_do_not_share_a_heading(families: Run) -> None:
+    blocks = [
+        replace(block, workload=replace(block.workload, recipe=replace(block.workload.recipe, target=target)))
+        for block, target in zip(families.suite.blocks, ("accuracy:0.8", "accuracy:0.9", "accuracy:0.9"), strict=True)
+    ]
+    assert target_of(blocks) == "time to its own target"
+    assert target_of(blocks[1:]) == "time to accuracy 0.9"
 
 
 def test_on_a_front_no_other_is_preferable(families: Run) -> None:

@@ -212,7 +212,7 @@ def test_no_difference_is_given_that_is_not_established(tmp_path: Path) -> None:
     document = document_of(noisy, ["comparison"])
     found = terminal.render(document, width=200, color=False)
     assert "some cannot be told from it yet" in found
-    assert not re.search(r"\d+x ", found.replace(_words.LEGEND, ""))
+    assert not re.search(r"\d+x ", found.replace(_words.RATIOS, ""))
     assert "unsure (" in found
 
 
@@ -504,6 +504,41 @@ def test_the_ladder_over_all_workloads_is_of_those_measured_to_the_end(tmp_path:
     assert [mark.at for mark in whole.marks] == ["v1", "+sdpa", "+compile", "+fused", "+bf16", "all together"]
     assert [mark.value for mark in whole.marks[:5]] == pytest.approx([1.0, 0.8, 0.62, 0.61, 0.7], rel=0.02)
     assert [mark.series for mark in whole.marks[1:3]] == ["better", "better"]
+
+
+def test_what_was_measured_counts_where_the_run_ended_before_the_rest(tmp_path: Path) -> None:
+    run = made_run(tmp_path, made_suite(lengths=(32, 64, 128)), fails=False)
+    rest = {case.id for case in run.suite.blocks[-1].cases}
+    samples = run.samples().astype({"case": str, "metric": str})
+    samples[~samples["case"].isin(rest)].to_parquet(tmp_path / "samples.parquet")
+    outcomes = [item | {"status": "interrupted"} if item["case"] in rest else item for item in run.outcomes]
+    for item in (replace(run, outcomes=outcomes), run):  # it never wrote down how it ended
+        found = terminal.render(document_of(item, ["comparison"]), width=200, color=False)
+        assert "Over 2 of 3 workloads: +fused is" in found
+        assert "5 of 15 cases have no figures" in found
+
+
+def test_runs_that_share_no_measured_case_are_compared_in_a_sentence(run: Run) -> None:
+    other = replace(run, id="other", outcomes=[item | {"status": "error"} for item in run.outcomes])
+    for name in ("terminal", "markdown", "html"):
+        assert "nothing was measured in both" in render(name, comparison_of(run, other))
+
+
+def test_a_column_of_errors_shows_the_smallest_too() -> None:
+    errors = [Quantity(estimate=estimate([value]), unit="1") for value in (3e-7, 8e-3, 8e-3)]
+    made = Table(title="t", columns=("error",), rows=tuple((error,) for error in errors))
+    (scale,) = _words.columns(made)[1]
+    assert [_words.words(error, scale) for error in errors] == ["3.0e-07", "8.0e-03", "8.0e-03"]
+
+
+@pytest.mark.parametrize(("patience", "title"), [(0, "losses after 8 steps"), (3, "losses after up to 8 steps")])
+def test_losses_are_of_the_steps_that_were_trained(patience: int, title: str, tmp_path: Path) -> None:
+    suite = made_suite(lengths=(64,))
+    (block,) = suite.blocks
+    recipe = replace(block.workload.recipe, patience=patience, score_every=5 if patience else 0)
+    blocks = (replace(block, workload=replace(block.workload, recipe=recipe)),)
+    found = document_of(made_run(tmp_path, replace(suite, blocks=blocks)), ["correctness"])
+    assert tables(found)[0].title.endswith(title)
 
 
 def test_models_of_other_settings_have_lengths_of_their_own(tmp_path: Path) -> None:

@@ -245,7 +245,9 @@ def test_two_sessions_without_any_spread_are_judged() -> None:
     ],
 )
 def test_counts_are_equal_or_different(base: list[float], candidate: list[float], verdict: str) -> None:
-    assert judge_exact(base, candidate).verdict == verdict
+    found = judge_exact(base, candidate)
+    assert found.verdict == verdict
+    assert math.isfinite(found.ratio) == (verdict == "same" or (base, candidate) == ([3.0], [4.0]))
 
 
 def test_the_geometric_mean_is_taken_launch_by_launch_where_every_block_has_one() -> None:

@@ -8,14 +8,11 @@ from statistics import median
 
 from harness.compare import BreakEven
 from harness.stats import VOIDING, Judgement
-from reports.document import Cell, Change, Link, Note, Quantity, Status, Table
+from reports.document import Cell, Change, Document, Link, Note, Quantity, Status, Table
 
 MARKS = {"better": "✓", "worse": "✗", "same": "=", "unsure": "?", "different": "≠"}
-LEGEND = (
-    "✓ better  ✗ worse  = same, within the margin  ? unsure, cannot tell  ·  "
-    "± and (low–high) are 95 % intervals over launches; 1.25x as fast = 1.25 times the work in the same time; "
-    "pp = percentage points"
-)
+SIGNS = "✓ better  ✗ worse  = same, within the margin  ? unsure, cannot tell"
+RATIOS = "1.25x as fast = 1.25 times the work in the same time; pp = percentage points"
 UNITS: dict[str, tuple[tuple[float, str], ...]] = {  # largest first
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "B": ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
@@ -40,6 +37,14 @@ class Scale:
     decimals: int | None
 
 
+def legend(document: Document) -> str:
+    """Return what signs and intervals mean in a report."""
+    intervals = "± and (low–high) are 95 % intervals over launches"
+    if any(result.gate for result in document.results):
+        intervals = "± is a 95 % interval over launches, (low–high) the gate's one-sided bounds, each at 95 % or more"
+    return f"{SIGNS}  ·  {intervals}; {RATIOS}"
+
+
 def unit_of(quantities: Sequence[Quantity]) -> tuple[float, str]:
     """Return the unit that suits the middle one of quantities of one kind, as (factor, label)."""
     units = UNITS.get(quantities[0].unit, ((1.0, quantities[0].unit),))
@@ -52,7 +57,7 @@ def scale_of(quantities: Sequence[Quantity], unit: tuple[float, str] | None = No
     factor, label = unit or unit_of(quantities)
     sizes = [abs(item.estimate.center) / factor for item in quantities]
     size = middle(sizes)
-    if not label and size < TINY:
+    if not label and min((size for size in sizes if 0 < size < math.inf), default=1.0) < TINY:
         return Scale(factor=factor, label=label, decimals=None)
     halves = [half for item in quantities if (half := (item.estimate.high - item.estimate.low) / 2 / factor) > 0]
     wanted = 1 - digits(median(halves)) if halves else 3

@@ -48,7 +48,7 @@ def render(document: Document) -> str:
         run=page.run(),
         overview=page.overview(lead),
         sections=[page.section(item) for item in sections],
-        legend=_words.LEGEND,
+        legend=_words.legend(document),
         script=Markup(found),
         digest=digest,
         styles=Markup((HERE / "html.css").read_text(encoding="utf-8")),

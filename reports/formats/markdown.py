@@ -15,7 +15,7 @@ def render(document: Document) -> str:
     parts = [f"# {escape(document.title)}", escape(document.question)]
     for section in document.sections:
         parts += [f"## {escape(section.title)}", *blocks(section)]
-    return "\n\n".join([*parts, f"<sub>{_words.LEGEND}</sub>"]) + "\n"
+    return "\n\n".join([*parts, f"<sub>{_words.legend(document)}</sub>"]) + "\n"
 
 
 def blocks(section: Section) -> list[str]:

@@ -42,7 +42,7 @@ def render(document: Document) -> str:
 def is_measured(case: CaseResult) -> bool:
     """Tell whether a case has step times that count."""
     is_sound = all(0 < seconds < math.inf for seconds in case.launches)
-    return case.outcome in ("ok", "interrupted") and bool(case.launches) and is_sound
+    return case.outcome == "ok" and bool(case.launches) and is_sound
 
 
 def benchmark(result: Result, case: CaseResult) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def render(document: Document, *, width: int | None = None, color: bool | None =
     for section in document.sections:
         show(console, section)
     if any(isinstance(cell, Change) for section in document.sections for cell in cells(section)):
-        console.print(Text(_words.LEGEND, style="dim"))
+        console.print(Text(_words.legend(document), style="dim"))
     found = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in found.splitlines()) + "\n"
 

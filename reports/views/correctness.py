@@ -34,10 +34,11 @@ def view(frame: Frame) -> Section:
 
 def table(frame: Frame, block: Block, cases: list[Case]) -> Table:
     """Return relative errors against float64 beside what the number format may have, and losses."""
-    steps = max(frame.run.suite.steps_of(block.workload), frame.run.suite.check_steps)
+    steps = frame.run.suite.steps_of(block.workload) or frame.run.suite.check_steps
+    after = f"after {'up to ' * bool(block.workload.recipe.patience)}{steps} steps"
     return filled(
         Table(
-            title=f"{block.name}: relative errors of the first steps, losses after {steps} steps",
+            title=f"{block.name}: relative errors of the first steps, losses {after}",
             columns=("variant", *ERRORS, "allowed", "training loss", "held-out loss", "explains alike", "reference"),
             rows=tuple(row(frame, case) for case in cases),
             hardware=frame.hardware(*cases),

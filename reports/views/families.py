@@ -84,7 +84,7 @@ def table(
     (first, base), name = pairs[0], heading(metric)
     columns = (
         "block", "trained parameters", *costs, name, f"{name} against {first.name}", "accuracy gap", "loss gap",
-        target_heading(first.workload), "best for its",
+        target_of([block for block, _ in pairs]), "best for its",
     )  # fmt: skip
     rows = tuple(
         (
@@ -102,6 +102,12 @@ def table(
     )
     title = f"{first.workload.task} on {first.workload.data}: the baseline of each block"
     return filled(Table(title=title, columns=columns, rows=rows, hardware=frame.hardware(*(case for _, case in pairs))))
+
+
+def target_of(blocks: Sequence[Block]) -> str:
+    """Return what the time to the target is called, where each block may have its own."""
+    headings = {target_heading(block.workload) for block in blocks}
+    return headings.pop() if len(headings) == 1 else "time to its own target"
 
 
 def against(frame: Frame, base: Case, case: Case, metric: str) -> Cell:

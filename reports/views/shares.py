@@ -1,5 +1,6 @@
 """What share of the machine's ceilings each case reaches, what bounds it phase by phase, and the roofline."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -155,8 +156,10 @@ def roof(frame: Frame, case: Case, found: Sequence[Bound]) -> tuple[Cell, Cell]:
     step = frame.quantity(case, "step_seconds")
     share = None
     if step:
-        center, low, high = (seconds / value for value in (step.estimate.center, step.estimate.high, step.estimate.low))
-        share = Quantity(estimate=Estimate(center=center, low=low, high=high, n=step.estimate.n), unit="share")
+        known = step.estimate
+        ends = (known.center, known.high, known.low)  # the low one is below 0 where launches differ much
+        center, low, high = (seconds / end if end > 0 else math.nan for end in ends)
+        share = Quantity(estimate=Estimate(center=center, low=low, high=high, n=known.n), unit="share")
     return exact(seconds, "s"), share
 
 
