@@ -415,6 +415,10 @@ def test_markdown_shows_hostile_strings_as_text(hostile_document: Document) -> N
     assert not [row for row in rows if re.search(r"(?<!\\)[`*\[]", row)]
 
 
+def test_markdown_sets_no_name_in_bold() -> None:
+    assert markdown.escape("__init__, step_seconds, _x") == r"\_\_init\_\_, step_seconds, \_x"
+
+
 def test_json_and_csv_keep_hostile_strings_whole(hostile_document: Document) -> None:
     assert json.loads(json_format.render(hostile_document))["run"]["id"] == HOSTILE
     assert set(pd.read_csv(StringIO(csv.render(hostile_document)))["run"]) == {HOSTILE}

@@ -7,7 +7,7 @@ from tabulate import tabulate
 from reports.document import Chart, Document, Note, Section, Table
 from reports.formats import _words
 
-SPECIAL = re.compile(r"([\\`*\[\]<>|~])")
+SPECIAL = re.compile(r"([\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_]))")  # an underscore within a word is none
 
 
 def render(document: Document) -> str:
