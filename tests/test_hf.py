@@ -334,6 +334,7 @@ def test_a_model_of_images_tells_as_many_classes_apart_as_are_asked_for(folders)
     model = build(folders / "vit", pretrained=False, classes=10)
     assert (type(model.model).__name__, model.classes) == ("ViTForImageClassification", 10)
     assert build(folders / "bert").classes == 0
+    assert model.length == 1 + (8 // 2) ** 2  # tokens of an image
 
 
 SUITE = """

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 from test_cli import tandem
 
@@ -364,6 +365,29 @@ def test_one_text_and_labels_that_are_words(datasets, tmp_path):
     manifest = glue.prepare(tmp_path, tmp_path / "own")
     assert texts_of(manifest, "test") == [b"null", "größer".encode()]
     assert np.load(manifest["test"]["labels"]).tolist() == [0, 1]
+
+
+def test_f1_is_of_label_1_and_of_no_word(datasets, tmp_path):
+    for name, rows in {"train": TRAIN, "validation": SCORED}.items():
+        words = [(first, second, ("yes", "no")[label]) for first, second, label in rows]
+        write(tmp_path / f"mrpc/{name}.csv", words)
+    with pytest.raises(
+        UserError, match=r"F1 is that of label 1, and the labels are \['no', 'yes'\]; write them as 0 and 1"
+    ):
+        glue.prepare(tmp_path, tmp_path / "mrpc")
+
+
+@pytest.mark.parametrize("what", ["", "words:"])
+def test_a_row_must_have_room_for_the_second_text_too(datasets, tmp_path, what):
+    pairs = [("a " * 40, f"b {row}", row % 2) for row in range(8)]
+    write_all(tmp_path / "pair", ".jsonl", train=pairs, validation=pairs)
+    data = load.manifest(names.find("data", f"{what}glue:pair", [tmp_path]), tmp_path / "made")
+    task, model = names.find("task", "finetuning/text_classification").load(), torch.nn.Embedding(4096, 1)
+    config = {"task": "x", "batch": 4, "padding": 0.0, "seed": 0, "data": data}
+    needed = {"": 84, "words:": 44}[what]  # both marks, the first text, what joins them and one more
+    with pytest.raises(UserError, match=f"--set length={needed} or more"):
+        task(model, {**config, "length": needed - 1}, torch.device("cpu"))
+    task(model, {**config, "length": needed}, torch.device("cpu"))
 
 
 def test_of_two_long_texts_both_are_seen(datasets, tmp_path):

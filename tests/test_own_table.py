@@ -63,6 +63,13 @@ def test_a_long_own_text_is_cut(tmp_path):
     assert np.load(manifest["train"]["text"]).shape == (2, 2048)
 
 
+def test_texts_that_differ_beyond_what_is_read_are_one(tmp_path):
+    rows = [("a" * 2048 + end, label) for label in "ab" for end in "xyz"]
+    (tmp_path / "own.csv").write_bytes(csv(rows))
+    with pytest.raises(UserError, match="comes with 1 different texts"):
+        _table.prepare(tmp_path, tmp_path / "own.csv")
+
+
 BAD = {
     "nothing.csv": (b"", "nothing.csv is empty: it has no row; give it"),
     "head.csv": (b"text,label\n", "head.csv is empty"),

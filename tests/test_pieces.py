@@ -63,6 +63,13 @@ def test_a_row_to_classify_is_as_the_checkpoint_saw_its_texts(folder):
         )
 
 
+def test_between_two_texts_stands_the_mark_of_an_end(folder):
+    rows = "".join(f"open\x1eclose {word * count},{word}\n" for word in ("open", "close") for count in range(1, 5))
+    (folder / "own.csv").write_text(f"text,label\n{rows}")
+    text = np.load(manifest(folder)["train"]["text"])
+    assert text[:, :3].tolist() == [[4, 3, 6]] * len(text)
+
+
 def test_a_model_that_looks_for_markers_is_told_those_of_the_pieces(folder):
     class Looking(torch.nn.Embedding):
         def mark(self, *markers):

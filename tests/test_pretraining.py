@@ -91,6 +91,23 @@ def test_filling_batches_up_to_a_bucket_changes_shapes_and_no_loss(prepare, task
         assert torch.allclose(filled.loss(model, filled.batch(index))[0], expected, rtol=1e-5)
 
 
+def test_every_length_is_scored_as_often_and_every_target_counts_as_much(prepare, corpus, tmp_path):
+    path = tmp_path / "held_out.npy"
+    np.save(path, np.frombuffer(b"H" * 5000, dtype=np.uint8))
+    seen = []
+
+    def knows_long_ones(tokens, *others):
+        seen.append(tokens.shape[1])
+        logits = torch.zeros(*tokens.shape, 320)
+        logits[..., ord("H")] = 30.0 * (tokens.shape[1] == 128)
+        return logits
+
+    score = prepare("pretraining/causal_lm", lengths=3, data={**corpus, "held_out": str(path)}).score(knows_long_ones)
+    assert sorted(map(seen.count, {*seen})) == [3, 3, 3]
+    unknown = 1 - 128 / sum({*seen})
+    assert score["held_out_loss"] == pytest.approx(math.log(320) * unknown, rel=0.02)
+
+
 def test_denoising_has_no_buckets(prepare):
     with pytest.raises(UserError, match="pads to no bucket"):
         prepare("pretraining/denoising", lengths=4, bucket=64)

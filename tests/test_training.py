@@ -216,6 +216,16 @@ def test_lora_needs_no_head_of_its_own():
     assert all(name.endswith((".down", ".up")) for name in found)
 
 
+def test_lora_is_not_taken_for_the_head_alone():
+    model = vit()
+    for layer in model.layers:
+        layer.register_module("only", torch.nn.Conv1d(4, 4, 1))
+        for name in [name for name, _ in layer.named_children() if name != "only"]:
+            delattr(layer, name)
+    with pytest.raises(UserError, match=r"no nn\.Linear to put LoRA beside; --set tune=head"):
+        tune(model, asdict(Recipe(tune="lora")), ("head",))
+
+
 def test_a_model_that_names_no_head_cannot_train_it_alone():
     with pytest.raises(UserError, match="HEAD"):
         tune(vit(), asdict(Recipe(tune="head")), ())

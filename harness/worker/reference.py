@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from harness.worker.clock import laps, timed
 from harness.worker.probes import memory_cold_peak
@@ -51,7 +50,7 @@ def gradients(step: Any) -> list[tuple[str, Any]]:
 
 def array(tensor: Any) -> np.ndarray:
     """Return the tensor as float64 on the CPU."""
-    return tensor.detach().to("cpu", torch.float64).numpy()
+    return tensor.detach().cpu().double().numpy()  # in two steps: MPS has no float64
 
 
 def write(path: Path, found: dict[str, np.ndarray]) -> None:

@@ -22,6 +22,8 @@ def tune(model: nn.Module, recipe: Mapping[str, Any], heads: Collection[str]) ->
     if recipe["tune"] == "lora":
         for layer in layers(model, "put LoRA into"):
             adapt(layer, recipe["lora_rank"])
+        if not any(isinstance(module, LoRA) for module in model.modules()):
+            raise UserError("the model's layers have no nn.Linear to put LoRA beside", "--set tune=head, or full")
 
 
 def adapt(module: nn.Module, rank: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from suites.data.stdlib import write
 
 PARTS = ("train", "validation", "test")
+JOINT = b"\x1e"  # ASCII's record separator, between two texts in one
 SEED = 0  # of what is drawn at random
 SHARES = {"test": 0.2, "validation": 0.1}  # of each class; the rest is for training
 Parts = Mapping[str, Mapping[str, NDArray[Any]]]

@@ -38,6 +38,8 @@ def retold(
     if text.dtype != np.uint8:
         raise UserError(f"the text of data {data['name']!r} is no bytes, of which {what} are made", "give its bytes")
     said: dict[str, Any] = {name: data[name] for name in ("classes", "scores") if name in data}
+    if "joint" in data:
+        said["joint"] = int(tell(bytes([data["joint"]]))[0])
     told = {**said, **facts, "source": f"{data['source']} In {what}."}
     name, depends = f"{what} {data['name']}", Path(__file__).read_bytes() + state + data["sha256"].encode()
     make = partial(corpus, data, tell) if is_corpus else partial(samples, data, tell, found)

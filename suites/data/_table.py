@@ -43,7 +43,7 @@ def make(name: str, content: bytes) -> tuple[Parts, dict[str, Any]]:
     check_classes(name, lines)
     known = sorted({label for _, label in lines})
     labels = np.array([known.index(label) for _, label in lines], dtype=np.int32)
-    texts = [text.encode(errors="replace")[:WIDEST] for text, _ in lines]
+    texts = [text for text, _ in lines]
     parts = {
         part: {**text_rows("text", [texts[row] for row in rows]), "labels": labels[rows]}
         for part, rows in split(labels).items()
@@ -51,10 +51,10 @@ def make(name: str, content: bytes) -> tuple[Parts, dict[str, Any]]:
     return parts, {"classes": len(known), "source": f"{name}: {len(texts):,} texts of {len(known)} classes."}
 
 
-def read(name: str, content: bytes) -> dict[tuple[str, str], int]:
-    """Return each text and label, in order, with the line where it comes first."""
+def read(name: str, content: bytes) -> dict[tuple[bytes, str], int]:
+    """Return each text, as far as it is read, and its label, in order, with the line where it comes first."""
     rows = csv_rows if name.endswith(".csv") else json_rows
-    found: dict[tuple[str, str], int] = {}
+    found: dict[tuple[bytes, str], int] = {}
     for line, row in rows(name, decoded(name, content)):
         for key in KEYS:
             if row.get(key) in (None, ""):
@@ -64,7 +64,7 @@ def read(name: str, content: bytes) -> dict[tuple[str, str], int]:
             raise bad(name, line, f"text is {text!r}", "give a text, in quotes")
         if not isinstance(label, str | int):
             raise bad(name, line, f"label is {label!r}", "give a text or a whole number")
-        found.setdefault((text, str(label)), line)
+        found.setdefault((text.encode(errors="replace")[:WIDEST], str(label)), line)
     return found
 
 
@@ -109,7 +109,7 @@ def decoded(name: str, content: bytes) -> str:
         raise bad(name, line, f"byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8") from None
 
 
-def check_classes(name: str, lines: Mapping[tuple[str, str], int]) -> None:
+def check_classes(name: str, lines: Mapping[tuple[bytes, str], int]) -> None:
     """Raise UserError unless there are two classes, each with a text for each part."""
     counts = Counter(label for _, label in lines)
     if not counts:

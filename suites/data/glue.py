@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from harness import checkpoint
 from harness.errors import Unavailable, UserError, unknown
 from harness.spec import slugify
-from suites.data._parts import SHARES, Parts, kept, split, text_rows
+from suites.data._parts import JOINT, SHARES, Parts, kept, split, text_rows
 
 TASKS = ("cola", "sst2", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli")
 REGRESSION = "a scale, not classes, and text classification tells classes apart"
@@ -44,7 +44,6 @@ SCORES = {"cola": ["matthews_correlation", "accuracy"], "mrpc": ["accuracy", "f1
 """What tasks are scored by, their own metric first; all others by accuracy alone."""
 SPLITS = {"train": ("train",), "validation": ("validation", "validation_matched")}
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-JOINT = b"\x1e"  # ASCII's record separator
 WIDEST = 1024  # bytes of a sample
 HIDDEN = -1  # the label of a row whose own is not public
 Columns = Mapping[str, Sequence[Any]]
@@ -95,6 +94,8 @@ def make(name: str, files: Mapping[str, Sequence[Path]], scores: Sequence[str]) 
     labels = {split: labels_of(f"{name}: {split}", found) for split, found in splits.items()}
     known = sorted({*labels["train"]})
     check_labels(name, labels, known)
+    if "f1" in scores and [*map(str, known)] != ["0", "1"]:
+        raise UserError(f"{name}: its F1 is that of label 1, and the labels are {known}", "write them as 0 and 1")
     texts = {split: texts_of(f"{name}: {split}", found) for split, found in splits.items()}
     place = {label: index for index, label in enumerate(known)}
     places = {split: np.array([place[label] for label in labels[split]], dtype=np.int32) for split in splits}
@@ -107,7 +108,8 @@ def make(name: str, files: Mapping[str, Sequence[Path]], scores: Sequence[str]) 
         f"{name}: {len(known)} classes, {len(rows['train']):,} texts for training and {len(rows['validation']):,} for "
         f"validation, both of its training split, and its validation split of {len(texts['validation']):,} for testing."
     )
-    return parts, {"classes": len(known), "scores": [*scores], "source": source}
+    joint = {"joint": JOINT[0]} if JOINT in texts["train"][0] else {}
+    return parts, {"classes": len(known), "scores": [*scores], "source": source, **joint}
 
 
 def part_of(texts: Sequence[bytes], labels: NDArray[Any], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,8 @@ FOLDER, or the id of a model in the Hugging Face cache, has a `tokenizer.json`, 
 that fills up, so that a row to classify is as in pretraining.
 
 `text` is (samples, pieces of the longest), filled up with 0, `text_lengths` (samples,), both without the markers; all
-else is as it was. What is no UTF-8 is told as the replacement character.
+else is as it was. Between two texts in one stands the mark of an end. What is no UTF-8 is told as the replacement
+character.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness import checkpoint
 from harness.errors import Unavailable, UserError
+from suites.data._parts import JOINT
 from suites.data._retold import retold
 
 ARGUMENT = "checkpoint:data"  # what is behind the colon
@@ -35,8 +37,11 @@ def prepare(folder: Path, source: Path) -> dict[str, Any]:
         raise UserError(f"{path} marks no begin and end of a text", "give the checkpoint of a model such as BERT")
 
     def pieces(text: bytes) -> NDArray[Any]:
-        found = tokenizer.encode(text.decode("utf-8", "replace"), add_special_tokens=False)
-        return np.array(found.ids, dtype=np.uint16 if count <= 2**16 else np.uint32)
+        parts = text.decode("utf-8", "replace").split(JOINT.decode())
+        first, *more = (tokenizer.encode(part, add_special_tokens=False).ids for part in parts)
+        for ids in more:
+            first += [marks[1], *ids]
+        return np.array(first, dtype=np.uint16 if count <= 2**16 else np.uint32)
 
     markers = [*marks, padding.get("pad_id", marks[1])]
     state = Path(__file__).read_bytes() + path.read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.errors import UserError
 from harness.work import Work
 from suites.finetuning._classification import classification
 from suites.pretraining._rows import PARTS, open_rows, require_own_lengths
@@ -28,6 +29,8 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
     require_own_lengths(config, shortest=3)
     parts = {part: open_rows(config, part, "text", "text_lengths", "labels") for part in PARTS}
     room, markers = config["length"] - 2, config["data"].get("markers", MARKERS)
+    if "joint" in config["data"]:
+        require_both([text for text, *_ in parts.values()], config["data"]["joint"], room)
     if mark := getattr(model, "mark", None):
         mark(*markers)
     is_padded = any((lengths < room).any() for _, lengths, _ in parts.values())
@@ -46,6 +49,14 @@ def prepare(model: torch.nn.Module, config: Mapping[str, Any], device: torch.dev
         call=lambda model, tokens, mask: model(tokens, mask=mask),
         tokens=round(config["batch"] * mean),
     )
+
+
+def require_both(parts: Sequence[np.ndarray], joint: int, room: int) -> None:
+    """Raise UserError if of two texts in a row, parted by the token `joint`, the first leaves the second no `room`."""
+    last = max(int((text == joint).argmax(1).max()) for text in parts)
+    if last + 2 > room:
+        needed = f"--set length={last + 4} or more, or tell them in words or pieces"
+        raise UserError(f"of two texts the second begins at token {last + 2}, of {room} that are read", needed)
 
 
 def framed(

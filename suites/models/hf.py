@@ -134,6 +134,8 @@ class Called(nn.Module):
     def __init__(self, model: nn.Module, inputs: tuple[str, ...], classes: int, drawn: list[str]) -> None:
         super().__init__()
         self.model, self.inputs, self.classes, self.drawn = model, inputs, classes, drawn
+        if model.config.model_type == "vit":
+            self.length = 1 + (model.config.image_size // model.config.patch_size) ** 2
         self.register_buffer("filters", mel_filters() if "input_features" in inputs else None, persistent=False)
 
     @property

@@ -57,8 +57,10 @@ def text_work(
         if part == "validation":
             raise UserError(f"data {config['data']['name']!r} have no validation part", "--set patience=0")
         text, purpose = {"test": ("held_out", "held_out"), "train": ("train", "scored")}[part]
-        losses = [loss(model, drawn(text, purpose, index))[0] for index in range(HELD_OUT_BATCHES)]
-        return {"held_out_loss": float(torch.stack(losses).mean())}
+        indices = range(-(-HELD_OUT_BATCHES // len(lengths)) * len(lengths))  # each length as often
+        losses = torch.stack([loss(model, drawn(text, purpose, index))[0] for index in indices])
+        weights = losses.new_tensor([made[lengths[index % len(lengths)]].tokens for index in indices])
+        return {"held_out_loss": float((losses * weights).sum() / weights.sum())}
 
     amount = {"tokens": mean(made[length].tokens for length in lengths), "samples": config["batch"]}
     return Work(batch=batch, loss=smoothed(loss, config), amount=amount, score=score, lengths=len(lengths))
