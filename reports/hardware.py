@@ -149,8 +149,9 @@ def is_better(base: Quantity, other: Quantity) -> bool:
 def comparable(found: Sequence[Mapping[Key, Quantity]]) -> list[Key]:
     """Return what several machines have, the best of each kind, and compile times; the rest is of one size on one."""
     keys = dict.fromkeys(key for own in found for key in own)
-    kept = [key for key in keys if sum(key in own for own in found) > 1]
-    return [key for key in keys if key in kept or key[1].startswith(BEST) or key[2] in COMPILING]
+    return [
+        key for key in keys if sum(key in own for own in found) > 1 or key[1].startswith(BEST) or key[2] in COMPILING
+    ]
 
 
 def tables(names: Sequence[str], found: Sequence[Mapping[Key, Quantity]], reports: Sequence[Report]) -> list[Table]:

@@ -125,8 +125,8 @@ def test_a_lasting_ceiling_is_held_against_the_same_products_in_short_turns(meas
     ("told", "words"),
     [
         ({}, "it throttles, by heat or by its limit of power, or its host gave less"),
-        ({"held_by_power": 1.0, "held_by_heat": 0.1}, "its limit of power holds its clock"),
-        ({"held_by_power": 0.9, "held_by_heat": 0.8}, "its limit of power and heat holds its clock"),
+        ({"held_by_power": 1.0, "held_by_heat": 0.1}, "its clock is held down by its limit of power, so"),
+        ({"held_by_power": 0.9, "held_by_heat": 0.8}, "its clock is held down by its limit of power and by heat"),
         ({"held_by_power": 0.0, "held_by_heat": 0.0}, "neither its limit of power nor heat holds its clock"),
     ],
 )

@@ -566,6 +566,14 @@ def test_every_chart_is_a_table_too(document: Document) -> None:
         assert len(table.columns) >= 2
 
 
+def test_places_are_drawn_in_the_unit_that_the_axis_names(tmp_path: Path) -> None:
+    found = charts(document_of(made_machine(tmp_path), ["hardware"]))
+    drawn = _vega.specification(next(chart for chart in found if chart.title.startswith("Memory bandwidth")))
+    assert [row["at"] for row in drawn["data"]["values"]] == [1.0, 256.0]
+    assert "working set, MiB" in json.dumps(drawn)
+    assert "calculate" not in json.dumps(drawn)  # done twice, it would be off by the unit
+
+
 def test_traces_are_linked_from_where_the_report_lies(run: Run, tmp_path: Path) -> None:
     trace = tmp_path / "runs/made/traces" / run.suite.cases[0].id / "cpu.1.pt.trace.json"
     trace.parent.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.stats import Estimate, exactly
@@ -51,6 +52,8 @@ CONFIG = {
 
 def specification(chart: Chart) -> Spec:
     """Return the chart in Vega-Lite."""
+    if chart.kind in ("points", "crossings"):
+        chart = rescaled(chart)
     quantities = [Quantity(estimate=estimate(mark), unit=chart.unit) for mark in chart.marks]
     scale = _words.scale_of(quantities)
     axis = f"{chart.value}, {scale.label}" if scale.label else chart.value
@@ -104,6 +107,17 @@ def estimate(mark: Mark) -> Estimate:
     """Return a mark's value and interval."""
     low, high = (math.nan if end is None else end for end in (mark.low, mark.high))
     return Estimate(center=mark.value, low=low, high=high, n=1)
+
+
+def rescaled(chart: Chart) -> Chart:
+    """Return the chart with its places in the unit that suits them, which is named beside what they are."""
+    scale = _words.scale_of([Quantity(estimate=exactly(float(mark.at)), unit=chart.at_unit) for mark in chart.marks])
+    ends = [{"at": float(mark.at), "at_low": mark.at_low, "at_high": mark.at_high} for mark in chart.marks]
+    told: list[dict[str, Any]] = [
+        {name: end / scale.factor for name, end in own.items() if end is not None} for own in ends
+    ]
+    marks = tuple(replace(mark, **own) for mark, own in zip(chart.marks, told, strict=True))
+    return replace(chart, at=f"{chart.at}, {scale.label}" if scale.label else chart.at, marks=marks)
 
 
 def datum(mark: Mark, quantity: Quantity, scale: _words.Scale) -> Spec:
@@ -234,8 +248,7 @@ def curves(chart: Chart, axis: str) -> Spec:
 
 def points(chart: Chart, axis: str) -> Spec:
     """Return a named point for each mark, with its intervals both ways."""
-    _, title, scaled = scaled_across(chart)
-    x: Spec = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    x: Spec = {"type": "quantitative", "title": chart.at, "scale": {"zero": False}}
     y: Spec = {"type": "quantitative", "title": axis, "scale": {"zero": False}}
     across = {"x": {"field": "at_low", **x}, "x2": {"field": "at_high"}, "y": {"field": "value", **y}}
     upright = {"x": {"field": "at", **x}, "y": {"field": "low", **y}, "y2": {"field": "high"}}
@@ -244,7 +257,6 @@ def points(chart: Chart, axis: str) -> Spec:
     name = {"field": "name", "type": "nominal"}
     return {
         "height": 300,
-        "transform": scaled,
         "layer": [
             {"mark": {"type": "rule", "opacity": 0.5}, "transform": known("at_low"), "encoding": across},
             {"mark": {"type": "rule", "opacity": 0.5}, "transform": known("low"), "encoding": upright},
@@ -257,19 +269,11 @@ def points(chart: Chart, axis: str) -> Spec:
     }
 
 
-def scaled_across(chart: Chart) -> tuple[float, str, list[Spec]]:
-    """Return what `at` is divided by, the axis's title with that unit, and the transform that divides."""
-    scale = _words.scale_of([Quantity(estimate=exactly(float(mark.at)), unit=chart.at_unit) for mark in chart.marks])
-    scaled = [{"calculate": f"datum.{name} / {scale.factor}", "as": name} for name in ("at", "at_low", "at_high")]
-    return scale.factor, f"{chart.at}, {scale.label}" if scale.label else chart.at, scaled
-
-
 def crossings(chart: Chart, axis: str) -> Spec:
     """Return a line for each series, both axes logarithmic, and a named mark with its interval where two cross."""
-    factor, title, scaled = scaled_across(chart)
-    places = sorted({float(mark.at) / factor for mark in chart.marks if not mark.name})
+    places = sorted({float(mark.at) for mark in chart.marks if not mark.name})
     x: Spec = {
-        "field": "at", "type": "quantitative", "title": title,
+        "field": "at", "type": "quantitative", "title": chart.at,
         "scale": {"type": "log", "base": 2, "nice": False}, "axis": {"values": places},
     }  # fmt: skip
     y: Spec = {"field": "value", "type": "quantitative", "title": axis, "scale": {"type": "log", "nice": False}}
@@ -279,7 +283,6 @@ def crossings(chart: Chart, axis: str) -> Spec:
     named = {"field": "name", "type": "nominal", "title": "what"}
     return {
         "height": 240,
-        "transform": scaled,
         "layer": [
             {
                 "transform": is_line,

@@ -329,7 +329,7 @@ def cause(frame: Frame, case: Case) -> str:
         return "it throttles, by heat or by its limit of power, or its host gave less"
     by = [name for name, share in told.items() if share > 0.5]
     if by:
-        return f"{' and '.join(by)} holds its clock, so count on the rate that it keeps"
+        return f"its clock is held down by {' and by '.join(by)}, so count on the rate that it keeps"
     return "neither its limit of power nor heat holds its clock, so its host gave less, or its clock is set"
 
 
